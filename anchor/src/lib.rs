@@ -1,0 +1,1 @@
+//! The notary and the ledger: anchors chain heads in a tile log.

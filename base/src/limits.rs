@@ -1,0 +1,179 @@
+//! Every bound of the product, with its name and what it protects. Settings may lower some; none is absent.
+
+use std::time::Duration;
+
+use crate::time::SECOND_NS;
+
+// ---- what a device sends (formats.md 1, 2)
+
+/// Bytes of a device id or stream name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a birth or frame payload.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Leads of a stream.
+pub const LEADS_MAX: usize = 32;
+/// Bytes of a lead name.
+pub const LEAD_NAME_BYTES_MAX: usize = 16;
+/// Bytes of a unit, model or firmware text.
+pub const TEXT_BYTES_MAX: usize = 128;
+/// Samples per second.
+pub const RATE_HZ_MAX: u32 = 10_000;
+/// Samples per lead in one frame.
+pub const FRAME_SAMPLES_MAX: u32 = 65_536;
+/// Span of one frame.
+pub const FRAME_SPAN_NS_MAX: i64 = 60 * SECOND_NS;
+/// Boots remembered per stream; the oldest is forgotten first.
+pub const BOOTS_PER_STREAM_MAX: usize = 1024;
+/// Streams of one device.
+pub const STREAMS_PER_DEVICE_MAX: usize = 64;
+/// Devices in the registry.
+pub const DEVICES_MAX: usize = 100_000;
+
+// ---- time of a sample (formats.md 2)
+
+/// How far before the previous frame's end a frame may begin and still be spread (jitter).
+pub const JITTER_NS_MAX: i64 = 50_000_000;
+/// A live frame that maps further than this from its receipt sets the clock offset anew.
+pub const OFFSET_DRIFT_NS_MAX: i64 = 2 * SECOND_NS;
+/// Samples further in the future than this go to quarantine.
+pub const FUTURE_NS_MAX: i64 = 300 * SECOND_NS;
+/// Samples older than this go to quarantine (a setting).
+pub const PAST_NS_MAX: i64 = 30 * 86_400 * SECOND_NS;
+/// Samples older than this go to the late lane.
+pub const LIVE_AGE_NS_MAX: i64 = 300 * SECOND_NS;
+/// Historical frames wait this long for a live frame to set their clock offset.
+pub const HISTORICAL_WAIT_NS: i64 = 60 * SECOND_NS;
+/// A parked frame goes to quarantine after this.
+pub const PARKED_NS_MAX: i64 = 600 * SECOND_NS;
+/// `stream assign` without a time is refused while the newest live frame maps further than this.
+pub const ASSIGN_SKEW_NS_MAX: i64 = 5 * SECOND_NS;
+
+// ---- cutting and sealing (formats.md 3)
+
+/// Slot length where nothing else is set.
+pub const SLOT_NS_DEFAULT: i64 = 300 * SECOND_NS;
+/// Greatest slot length; slots are multiples of a page.
+pub const SLOT_NS_MAX: i64 = 3600 * SECOND_NS;
+/// Length of a page.
+pub const PAGE_NS: i64 = 10 * SECOND_NS;
+/// A chunk is cut between frames at this many rows.
+pub const CHUNK_ROWS_MAX: usize = 1_048_576;
+/// Rows no chunk may exceed: the cut falls between frames.
+pub const CHUNK_ROWS_HARD: usize = CHUNK_ROWS_MAX + FRAME_SAMPLES_MAX as usize;
+/// Bytes of a chunk file that a reader will take into memory.
+pub const CHUNK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of a chunk's metadata JSON.
+pub const CHUNK_META_BYTES_MAX: usize = 1024 * 1024;
+/// Grace after a slot's end before its bucket is sealed, at least.
+pub const SEAL_GRACE_NS: i64 = 5 * SECOND_NS;
+/// Live frames wait this long for a missing seq.
+pub const REORDER_WAIT_NS: i64 = 2 * SECOND_NS;
+/// Frames held per stream while waiting for a missing seq.
+pub const REORDER_FRAMES_MAX: usize = 4096;
+/// Late slots open per stream.
+pub const LATE_SLOTS_MAX: usize = 8;
+/// A late bucket is sealed after this long without a frame.
+pub const LATE_IDLE_NS: i64 = 10 * SECOND_NS;
+/// A late bucket is sealed at this age.
+pub const LATE_AGE_NS_MAX: i64 = 60 * SECOND_NS;
+/// Sealed chunks handed to storage in one commit: one link sync covers them.
+pub const COMMIT_CHUNKS_MAX: usize = 64;
+/// Payload bytes kept in memory for open buckets; older ones are read from the WAL at the seal.
+pub const PAYLOAD_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+// ---- logs and disk
+
+/// Bytes of a WAL segment.
+pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of the WAL where nothing else is set.
+pub const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Doors stop taking data below this much free disk (or 3/4 of the WAL's bound, if that is more).
+pub const DISK_FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
+/// Bytes of a small journal's segment (links, registry, trail, quarantine).
+pub const JOURNAL_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of one journal record.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// An idle log writes its durable mark after this.
+pub const IDLE_MARK: Duration = Duration::from_millis(200);
+/// Records that one group commit takes.
+pub const COMMIT_RECORDS_MAX: usize = 4096;
+
+// ---- channels (created in node/src/assemble.rs)
+
+/// Arrivals from the doors waiting for the ingest loop.
+pub const ARRIVALS_QUEUE: usize = 4096;
+/// Durable records waiting for the windower.
+pub const FEED_QUEUE: usize = 8192;
+/// Seal orders waiting for the sealer.
+pub const SEAL_QUEUE: usize = 256;
+/// Replies waiting for one connection.
+pub const CONNECTION_QUEUE: usize = 1024;
+/// Events waiting for the sequencer.
+pub const LEDGER_QUEUE: usize = 4096;
+/// Trail records waiting for their sync.
+pub const TRAIL_QUEUE: usize = 1024;
+
+// ---- doors
+
+/// Connections of the MQTT door.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// From accept to identity, in all.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an MQTT packet before identity.
+pub const CONNECT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an MQTT packet after it.
+pub const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4096;
+/// Publishes of one connection waiting for their acknowledgement (MQTT receive maximum).
+pub const INFLIGHT_MAX: u16 = 256;
+/// Keep-alive of a client that asks for none or more.
+pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(300);
+/// Subscriptions of a connection.
+pub const SUBSCRIPTIONS_MAX: usize = 64;
+/// `ack` messages per device: at most one in this time, and one after each birth.
+pub const ACK_EVERY: Duration = Duration::from_secs(1);
+/// Ranges in an `ack` message.
+pub const ACK_RANGES_MAX: usize = 64;
+/// Live frames waiting for one monitor; the oldest is dropped (QoS 0).
+pub const LIVE_QUEUE: usize = 256;
+/// How often expiry, revocation and disabling of connected peers is looked at.
+pub const RECHECK_EVERY: Duration = Duration::from_secs(20);
+
+// ---- ledger (formats.md 5)
+
+/// Bytes of a ledger entry.
+pub const ENTRY_BYTES_MAX: usize = 65_535;
+/// Events of a block.
+pub const BLOCK_EVENTS_MAX: usize = 400;
+/// A did with new links is anchored at least this often.
+pub const ANCHOR_EVERY_NS: i64 = 10 * SECOND_NS;
+/// `audit-head` at least this often.
+pub const AUDIT_EVERY_NS: i64 = 3600 * SECOND_NS;
+
+// ---- queries (formats.md 8)
+
+/// A request token lives at most this long.
+pub const TOKEN_LIFE_S_MAX: i64 = 300;
+/// A request token may be issued this far in our future.
+pub const TOKEN_AHEAD_S_MAX: i64 = 60;
+/// Bytes of a request token.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request body.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Links in one proof or listing.
+pub const LINKS_MAX: usize = 100_000;
+/// Rows of one answer.
+pub const ANSWER_ROWS_MAX: u64 = 50_000_000;
+/// Sections of a session record.
+pub const SECTIONS_MAX: usize = 64;
+/// Grants in a section.
+pub const GRANTS_MAX: usize = 1024;
+/// Answers at work at one time.
+pub const ANSWERS_AT_ONCE: usize = 32;
+/// A proof bundle or answer that the checker will read.
+pub const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+// Relations that other code relies on.
+const _: () = assert!(SLOT_NS_DEFAULT % PAGE_NS == 0 && SLOT_NS_MAX % PAGE_NS == 0);
+const _: () = assert!(PAYLOAD_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () = assert!(BLOCK_EVENTS_MAX < LEDGER_QUEUE);
+const _: () = assert!((RECORD_BYTES_MAX as u64) < WAL_SEGMENT_BYTES);

@@ -1,0 +1,1 @@
+//! Measurements: stages, peers and published evaluations.

@@ -1,0 +1,1 @@
+//! The windower: cuts streams into chunks, seals them, replays the log.

@@ -1,0 +1,1 @@
+//! A fleet of simulated devices: WFDB records, synthetic ECG, spool until acknowledged.

@@ -1,0 +1,1 @@
+//! Doors, decoding, identity, dedupe, admission and the write-ahead log.

@@ -1,0 +1,1 @@
+//! The chordae binary: command line, settings, assembly, start and stop.

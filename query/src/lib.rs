@@ -1,0 +1,1 @@
+//! The access rule, the window service, proofs and the trail.
