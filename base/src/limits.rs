@@ -76,6 +76,16 @@ pub const LATE_SLOTS_MAX: usize = 8;
 pub const LATE_IDLE_NS: i64 = 10 * SECOND_NS;
 /// A late bucket is sealed at this age.
 pub const LATE_AGE_NS_MAX: i64 = 60 * SECOND_NS;
+/// The end of a frame places its successor if the successor is received within this time.
+pub const SPREAD_MEMORY_NS: i64 = 120 * SECOND_NS;
+/// Seals of different streams are staggered by up to a tenth of the slot, at most this.
+pub const SEAL_STAGGER_NS_MAX: i64 = 2 * SECOND_NS;
+/// Ranges of missing seqs in one chunk; the chunk is cut before its metadata grows too long.
+pub const CHUNK_MISSING_MAX: usize = 8192;
+/// Slots of a boot remembered as sealed by time; what falls into them is late.
+pub const CLOSED_SLOTS_MAX: usize = 1024;
+/// Codes (rows times leads) decoded for one commit; a chunk larger than this is committed alone.
+pub const COMMIT_CODES_MAX: u64 = 16 * 1024 * 1024;
 /// Sealed chunks handed to storage in one commit: one link sync covers them.
 pub const COMMIT_CHUNKS_MAX: usize = 64;
 /// Payload bytes kept in memory for open buckets; older ones are read from the WAL at the seal.
@@ -169,6 +179,26 @@ pub const SECTIONS_MAX: usize = 64;
 pub const GRANTS_MAX: usize = 1024;
 /// Answers at work at one time.
 pub const ANSWERS_AT_ONCE: usize = 32;
+/// Bytes of a request's query string.
+pub const QUERY_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request token's id.
+pub const JTI_BYTES_MAX: usize = 128;
+/// Ids of request tokens that have not expired yet; when full, requests are refused.
+pub const JTIS_MAX: usize = 1_000_000;
+/// Rows, links or entries of one JSON listing.
+pub const LISTED_MAX: usize = 10_000;
+/// Bytes of chunks that all answers at work may hold decoded.
+pub const ANSWERS_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+/// Pages times columns of one proof bundle.
+pub const PROOF_COLUMNS_MAX: u64 = 2_000_000;
+/// Rows of one piece of an answer.
+pub const PIECE_ROWS: usize = 8192;
+/// Pieces of one answer waiting for its reader.
+pub const PIECES_QUEUE: usize = 4;
+/// A reader that takes no piece for this long is cut off.
+pub const READER_STALL: Duration = Duration::from_secs(30);
+/// A grant is looked at again at least this often while its answer is being sent.
+pub const GRANT_RECHECK_NS: u64 = 500_000_000;
 /// A proof bundle or answer that the checker will read.
 pub const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
@@ -177,3 +207,18 @@ const _: () = assert!(SLOT_NS_DEFAULT % PAGE_NS == 0 && SLOT_NS_MAX % PAGE_NS ==
 const _: () = assert!(PAYLOAD_BYTES_MAX < RECORD_BYTES_MAX);
 const _: () = assert!(BLOCK_EVENTS_MAX < LEDGER_QUEUE);
 const _: () = assert!((RECORD_BYTES_MAX as u64) < WAL_SEGMENT_BYTES);
+
+// ---- the simulated fleet (device-sim)
+
+/// Bytes of a WFDB signal file that the simulator will take into memory.
+pub const SIM_RECORD_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Payload bytes that one simulated device keeps until they are acknowledged.
+pub const SIM_SPOOL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Frames that one simulated device may have in flight; below every receive maximum in use.
+pub const SIM_INFLIGHT_MAX: usize = 200;
+/// Devices of one simulated fleet.
+pub const SIM_DEVICES_MAX: usize = 10_000;
+/// Acknowledged frames waiting for their line in the fsynced list.
+pub const SIM_ACKED_QUEUE: usize = 8192;
+/// Events of one MQTT connection waiting for their simulated device.
+pub const SIM_EVENTS_QUEUE: usize = 1024;

@@ -1,11 +1,13 @@
 //! What the write-ahead log holds. Records are claims: read from a disk, verified by the journal's
 //! checksums, and folded again at every start.
 
+mod codec;
+
 use bytes::Bytes;
 
 use crate::{
-    StreamKey,
-    wire::{Birth, ClockKind},
+    Failure, Outcome, StreamKey,
+    wire::{Birth, ClockKind, Frame},
 };
 
 /// One record of the WAL.
@@ -92,4 +94,21 @@ pub struct SettledRecord {
     pub seq: u64,
     /// Our receive time.
     pub recv_ns: i64,
+}
+
+impl FrameRecord {
+    /// The frame itself, read from the payload.
+    ///
+    /// # Errors
+    /// `Damaged` if the payload is no frame or not the one that the record describes.
+    pub fn frame(&self) -> Outcome<Frame> {
+        let frame = Frame::decode(&self.payload).map_err(|err| {
+            Failure::damaged(format!("frame {} {}: {err}", self.stream, self.seq))
+        })?;
+        let told = (self.boot, self.seq, self.t0_ns, self.samples);
+        if told == (frame.boot, frame.seq, frame.t0_ns, frame.samples) {
+            return Ok(frame);
+        }
+        Err(Failure::damaged(format!("frame {} {}: payload of another frame", self.stream, self.seq)))
+    }
 }
