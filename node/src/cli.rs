@@ -1,0 +1,473 @@
+//! The command line (interfaces.md). Each command is a file in `commands/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps, proves and serves ECG streams.
+#[derive(Debug, Parser)]
+#[command(name = "chordae", version, max_term_width = 100)]
+#[command(after_help = "Begin with:  chordae demo --for 90s")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows the whole job on one machine: devices, chunks, anchors, a grant, a verified pull, a tampered copy.
+    Demo(DemoArgs),
+    /// Makes a data folder: keys, certificate authority, settings.
+    #[command(after_help = "Example:  chordae init --data /var/lib/chordae --host ecg.example.org")]
+    Init(InitArgs),
+    /// Serves a data folder.
+    #[command(after_help = "Example:  chordae serve --config /var/lib/chordae/chordae.toml")]
+    Serve(ServeArgs),
+    /// Devices, gateways and monitors.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Patients, requesters, operators and auditors known here.
+    #[command(subcommand)]
+    Party(PartyCommand),
+    /// Key files.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// The trust file that a reader keeps.
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// Streams: whose they are, how they are cut.
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Grants of patients.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Fetches a window, verifies it, writes it.
+    #[command(after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
+        --from 2026-11-20T10:00:00Z --until 2026-11-20T10:00:10Z --trust trust.json --out ecg.csv --format csv\n\
+        Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven")]
+    Pull(PullArgs),
+    /// Checks a data folder, a copy of one, a chunk, or a proof bundle with its answer; offline.
+    #[command(after_help = "Example:  chordae verify /var/lib/chordae --trust trust.json\n\
+        Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven")]
+    Verify(VerifyArgs),
+    /// Makes a request token, for curl.
+    #[command(after_help = "Example:  curl -H \"Authorization: Chordae $(chordae token --key me.pem \
+        --trust trust.json --session SID --url URL)\" URL")]
+    Token(TokenArgs),
+    /// Breaks a copy of a data folder on purpose, so that `verify` can be seen to name it.
+    #[command(after_help = "Example:  cp -r data copy && chordae tamper copy --how swap-chunks; chordae verify copy")]
+    Tamper(TamperArgs),
+    /// Health, lag and the state of each stream.
+    #[command(after_help = "Example:  chordae status --data /var/lib/chordae --json")]
+    Status(StatusArgs),
+}
+
+/// Where the running server is.
+#[derive(Debug, Clone, Args)]
+pub struct Server {
+    /// Data folder of a server on this machine (its control socket is used).
+    #[arg(long, env = "CHORDAE_DATA")]
+    pub data: PathBuf,
+}
+
+/// A server on this machine or elsewhere.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct Remote {
+    /// Data folder of a server on this machine.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Address of a server, e.g. https://ecg.example.org:8443.
+    #[arg(long)]
+    pub url: Option<String>,
+}
+
+/// `chordae demo`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:  chordae demo --for 90s\n           chordae demo --record 100.hea --speed 60")]
+pub struct DemoArgs {
+    /// Ends by itself after this time, e.g. 90s or 5m; otherwise at Ctrl-C.
+    #[arg(long = "for", value_parser = duration)]
+    pub length: Option<std::time::Duration>,
+    /// Folder to use; a new one is made and kept otherwise.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Streams a WFDB record (PATH.hea) instead of a synthetic ECG.
+    #[arg(long)]
+    pub record: Option<PathBuf>,
+    /// How many times faster than life; other than 1, frames are sent as historical.
+    #[arg(long, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Simulated devices (one when a record is given).
+    #[arg(long, default_value_t = 3)]
+    pub devices: u16,
+}
+
+/// `chordae init`.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// Folder to make.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Origin of the ledger; it can never change. Default: chordae.local/ and half the provider's key id.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Host names and addresses for the server certificate (repeatable).
+    #[arg(long = "host", default_values_t = ["localhost".to_owned(), "127.0.0.1".to_owned()])]
+    pub hosts: Vec<String>,
+}
+
+/// `chordae serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Settings; the data folder is the one the file lies in, unless --data names another.
+    #[arg(long, env = "CHORDAE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data folder.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+}
+
+/// `chordae device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Registers a device and writes its certificate and key.
+    #[command(after_help = "Example:  chordae device add bed-12 --data DIR --out certs")]
+    Add(DeviceAddArgs),
+    /// Lists devices.
+    List(Server),
+    /// Refuses a device from now on.
+    Disable {
+        /// Device id.
+        id: String,
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "described at its type")]
+        server: Server,
+    },
+}
+
+/// `chordae device add`.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceAddArgs {
+    /// Device id: 1-64 of a-z 0-9 . _ -
+    pub id: String,
+    /// What it is.
+    #[arg(long, value_enum, default_value_t = DeviceKindArg::Device)]
+    pub kind: DeviceKindArg,
+    /// Streams it may publish; any if none is named.
+    #[arg(long, value_delimiter = ',')]
+    pub streams: Vec<String>,
+    /// Folder for {id}.crt, {id}.key and ca.crt.
+    #[arg(long, default_value = ".")]
+    pub out: PathBuf,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Kinds of peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeviceKindArg {
+    /// Publishes its own streams.
+    Device,
+    /// Speaks for the devices behind it.
+    Gateway,
+    /// Watches live frames.
+    Monitor,
+}
+
+/// `chordae party`.
+#[derive(Debug, Subcommand)]
+pub enum PartyCommand {
+    /// Makes a party known.
+    #[command(after_help = "Example:  chordae party add clinician.pem.pub --role requester --data DIR")]
+    Add {
+        /// Public identity (FILE.pub).
+        public: PathBuf,
+        /// Its role here.
+        #[arg(long)]
+        role: String,
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "described at its type")]
+        server: Server,
+    },
+    /// Lists parties.
+    List(Server),
+    /// Refuses a party from now on.
+    Disable {
+        /// Key id (hex).
+        id: String,
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "described at its type")]
+        server: Server,
+    },
+}
+
+/// `chordae key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Makes a key file and its public identity FILE.pub.
+    #[command(after_help = "Example:  chordae key new --role requester --name \"Dr. Roe\" --out roe.pem")]
+    New {
+        /// patient, requester, provider, operator or auditor.
+        #[arg(long)]
+        role: String,
+        /// A name for people.
+        #[arg(long, default_value = "")]
+        name: String,
+        /// Key file to make.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// `chordae trust`.
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Writes the trust file of a data folder.
+    #[command(after_help = "Example:  chordae trust export --data DIR --out trust.json")]
+    Export {
+        /// Data folder.
+        #[arg(long)]
+        data: PathBuf,
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+/// `chordae stream`.
+#[derive(Debug, Subcommand)]
+pub enum StreamCommand {
+    /// Lists streams with their dids, patients and chunks.
+    List(Server),
+    /// Says whose a stream is, from a sample time on.
+    #[command(after_help = "Example:  chordae stream assign bed-12/ecg --patient ann.pem.pub --data DIR")]
+    Assign {
+        /// DEVICE/STREAM.
+        stream: String,
+        /// The patient's public identity.
+        #[arg(long)]
+        patient: PathBuf,
+        /// First sample time (RFC 3339 or integer ns); default now.
+        #[arg(long)]
+        at: Option<String>,
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "described at its type")]
+        server: Server,
+    },
+    /// Says how a stream is cut.
+    #[command(after_help = "Example:  chordae stream profile bed-12/ecg --slot 60s --data DIR")]
+    Profile {
+        /// DEVICE/STREAM.
+        stream: String,
+        /// Slot length: a multiple of 10 s, at most 1 h.
+        #[arg(long, value_parser = duration)]
+        slot: std::time::Duration,
+        #[command(flatten)]
+        #[allow(missing_docs, reason = "described at its type")]
+        server: Server,
+    },
+}
+
+/// `chordae session`.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// A patient grants a window of a stream; prints the session id.
+    #[command(after_help = "Example:  chordae session grant --data DIR --key ann.pem --to roe.pem.pub \
+        --stream DID --from 2026-11-20T10:00:00Z --until 2026-11-20T11:00:00Z --purpose \"second opinion\"")]
+    Grant(Box<GrantArgs>),
+    /// Lists sessions.
+    List(Server),
+    /// Shows one session to a party of it.
+    Show(SessionKeyArgs),
+    /// The patient takes a grant back.
+    #[command(after_help = "Example:  chordae session revoke --data DIR --key ann.pem --session SID")]
+    Revoke(SessionKeyArgs),
+}
+
+/// `chordae session grant`.
+#[derive(Debug, Clone, Args)]
+pub struct GrantArgs {
+    /// The patient's key file.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// The requester's public identity.
+    #[arg(long)]
+    pub to: PathBuf,
+    /// The stream's did.
+    #[arg(long)]
+    pub stream: String,
+    /// First instant granted; no bound if absent.
+    #[arg(long)]
+    pub from: Option<String>,
+    /// First instant not granted; no bound if absent.
+    #[arg(long)]
+    pub until: Option<String>,
+    /// Leads granted; all if absent.
+    #[arg(long, value_delimiter = ',')]
+    pub leads: Option<Vec<String>>,
+    /// When the grant ends; never if absent.
+    #[arg(long)]
+    pub expires: Option<String>,
+    /// What it is for.
+    #[arg(long, default_value = "")]
+    pub purpose: String,
+    /// Keeps the bounds as given instead of rounding them inwards to whole pages (10 s).
+    #[arg(long)]
+    pub exact: bool,
+    /// Trust file with the provider's sealing key (with --url).
+    #[arg(long)]
+    pub trust: Option<PathBuf>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Remote,
+}
+
+/// `chordae session show|revoke`.
+#[derive(Debug, Clone, Args)]
+pub struct SessionKeyArgs {
+    /// The caller's key file.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Session id.
+    #[arg(long)]
+    pub session: String,
+    /// Trust file (with --url).
+    #[arg(long)]
+    pub trust: Option<PathBuf>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Remote,
+}
+
+/// Formats that `pull` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// Arrow IPC stream.
+    Arrow,
+    /// One line per row.
+    Csv,
+}
+
+/// `chordae pull`.
+#[derive(Debug, Clone, Args)]
+pub struct PullArgs {
+    /// The requester's key file.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Session id; absent when a patient reads her own stream.
+    #[arg(long)]
+    pub session: Option<String>,
+    /// The stream's did.
+    #[arg(long)]
+    pub stream: String,
+    /// First instant.
+    #[arg(long)]
+    pub from: String,
+    /// First instant after.
+    #[arg(long)]
+    pub until: String,
+    /// Leads; all if absent.
+    #[arg(long, value_delimiter = ',')]
+    pub leads: Option<Vec<String>>,
+    /// Does not widen the window to whole pages; the rows of cut pages cannot be proven.
+    #[arg(long)]
+    pub no_snap: bool,
+    /// Format of the file.
+    #[arg(long, value_enum, default_value_t = FormatArg::Arrow)]
+    pub format: FormatArg,
+    /// Trust file kept from the operator.
+    #[arg(long)]
+    pub trust: Option<PathBuf>,
+    /// File to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Keeps the proof bundle.
+    #[arg(long)]
+    pub proof: Option<PathBuf>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Remote,
+}
+
+/// `chordae verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Data folder, chunk file or proof bundle.
+    pub path: PathBuf,
+    /// The answer (CSV) that a proof bundle is for.
+    #[arg(long)]
+    pub answer: Option<PathBuf>,
+    /// Trust file; without one no verdict is better than `unanchored`.
+    #[arg(long)]
+    pub trust: Option<PathBuf>,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `chordae token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// The requester's key file.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Trust file that names the origin.
+    #[arg(long, required_unless_present = "aud")]
+    pub trust: Option<PathBuf>,
+    /// The origin.
+    #[arg(long)]
+    pub aud: Option<String>,
+    /// Session id.
+    #[arg(long)]
+    pub session: Option<String>,
+    /// Method of the request.
+    #[arg(long, default_value = "GET")]
+    pub method: String,
+    /// Address of the request, exactly as it will be sent.
+    #[arg(long)]
+    pub url: String,
+}
+
+/// `chordae tamper`.
+#[derive(Debug, Clone, Args)]
+pub struct TamperArgs {
+    /// A copy of a data folder; never the folder of a server.
+    pub copy: PathBuf,
+    /// What to do to it (see the list with a wrong name).
+    #[arg(long)]
+    pub how: String,
+}
+
+/// `chordae status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `90s`, `5m`, `2h` or plain seconds.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?}: use s, m or h, e.g. 90s")),
+    };
+    let seconds: f64 = number.parse().map_err(|_| format!("{text:?}: use s, m or h, e.g. 90s"))?;
+    let seconds = seconds * scale;
+    if !(0.001..=31_536_000.0).contains(&seconds) {
+        return Err(format!("{text:?}: between 1 ms and a year"));
+    }
+    Ok(std::time::Duration::from_secs_f64(seconds))
+}

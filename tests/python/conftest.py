@@ -1,0 +1,152 @@
+"""Runs real servers, real clients and real files; everything is loopback and ends by itself."""
+
+import json
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+BIN = pathlib.Path(os.environ.get("CHORDAE_BIN", ROOT / "target/debug/chordae"))
+SIM = pathlib.Path(os.environ.get("DEVICE_SIM_BIN", ROOT / "target/debug/device-sim"))
+CONTROL_BIN = ROOT / "target/control/chordae"
+
+SETTINGS = """
+[mqtt]
+tls = "{mqtt_tls}"
+plain = "127.0.0.1:0"
+[http]
+tls = "off"
+plain = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[wal]
+max-bytes = 1073741824
+min-free-bytes = 67108864
+[chunks]
+slot-seconds = {slot}
+[ledger]
+anchor-seconds = {anchor}
+"""
+
+
+def need_shared(*parts):
+    """A file of ../shared; its absence is a loud skip, and a failure in CI."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{path} is missing")
+        pytest.skip(f"{path} is missing")
+    return path
+
+
+def run(*args, ok=(0,), timeout=300, binary=BIN, **kw):
+    """Runs a command; checks its exit code and returns it with what it printed."""
+    done = subprocess.run([str(binary), *map(str, args)], capture_output=True, text=True, timeout=timeout, **kw)
+    assert done.returncode in ok, f"{args} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+class Server:
+    """One `chordae serve` over a folder."""
+
+    def __init__(self, folder, slot=10, anchor=1, tls=False, binary=BIN, settings=None, prefix=()):
+        self.folder, self.binary, self.prefix = pathlib.Path(folder), binary, list(prefix)
+        if not (self.folder / "keys").exists():
+            run("init", "--data", self.folder)
+            text = settings or SETTINGS.format(
+                slot=slot, anchor=anchor, mqtt_tls="127.0.0.1:0" if tls else "off")
+            (self.folder / "chordae.toml").write_text(text)
+        self.process, self.doors = None, {}
+
+    def start(self, timeout=60):
+        self.err = open(self.folder / "stderr.log", "ab")
+        self.process = subprocess.Popen(
+            [*self.prefix, str(self.binary), "serve", "--config", str(self.folder / "chordae.toml")],
+            stdout=subprocess.PIPE, stderr=self.err, text=True)
+        self.doors, end = {}, time.monotonic() + timeout
+        while time.monotonic() < end:
+            if not select.select([self.process.stdout], [], [], 0.2)[0]:
+                continue
+            line = self.process.stdout.readline()
+            if not line:
+                tail = (self.folder / "stderr.log").read_text()[-3000:]
+                raise AssertionError(f"the server ended with {self.process.wait()}: {tail}")
+            words = line.split()
+            if words[:1] == ["listening"]:
+                self.doors[words[1]] = words[2]
+            if words[:1] == ["ready"]:
+                return self
+        raise AssertionError("the server was not ready in time")
+
+    @property
+    def mqtt(self):
+        return "mqtt://" + self.doors["mqtt-plain"]
+
+    @property
+    def http(self):
+        return "http://" + self.doors["http-plain"]
+
+    def kill9(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        """An orderly stop: seals, links, anchors."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=120) == 0, (self.folder / "stderr.log").read_text()[-3000:]
+
+    def cli(self, *args, **kw):
+        return run(*args, "--data", self.folder, **kw)
+
+    def streams(self):
+        return json.loads(self.cli("stream", "list").stdout)
+
+    def did(self, stream):
+        return next(s["did"] for s in self.streams() if s["stream"] == stream)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        if self.process and self.process.poll() is None:
+            try:
+                self.stop()
+            finally:
+                if self.process.poll() is None:
+                    self.kill9()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "data"
+
+
+def party(server, folder, name, role):
+    """A key file, registered."""
+    key = pathlib.Path(folder) / f"{name}.pem"
+    run("key", "new", "--role", role, "--name", name, "--out", key)
+    server.cli("party", "add", f"{key}.pub", "--role", role)
+    return key
+
+
+def sim(server, *args, timeout=300, ok=(0,)):
+    return run("--url", server.mqtt, *args, binary=SIM, timeout=timeout, ok=ok)
+
+
+def grant(server, patient, to, did, *args):
+    out = server.cli("session", "grant", "--key", patient, "--to", f"{to}.pub", "--stream", did, *args)
+    return out.stdout.split()[-1]
+
+
+def trust(server, folder):
+    path = pathlib.Path(folder) / "trust.json"
+    if not path.exists():
+        run("trust", "export", "--data", server.folder, "--out", path)
+    return path
