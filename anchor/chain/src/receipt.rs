@@ -1,0 +1,190 @@
+//! Receipts: the proof that an entry lies under a checkpoint (formats.md 6; C2SP tlog-proof).
+//!
+//! ```text
+//! c2sp.org/tlog-proof@v1
+//! index 73894
+//! gSKyXoYZUgZ6jduWYrkDOARinOMGJveXjgMkBTcdPlQ=      inclusion path, leaf's sibling first
+//! ...
+//!                                                    empty line, then the checkpoint, verbatim
+//! ```
+//!
+//! An `extra` line (not authenticated, application-specific) is allowed and dropped. Making and
+//! parsing believe nothing; [`verify`] is the only way to a [`Receipt`] that means something.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chordae_base::{Failure, Outcome, limits};
+
+use crate::{
+    checkpoint::{self, Checkpoint},
+    merkle::{self, NodeHash},
+    trust::{Policy, TrustFile},
+};
+
+const HEADER: &str = "c2sp.org/tlog-proof@v1";
+/// Bytes of a receipt.
+const TEXT_MAX: usize = 256 * 1024;
+
+/// A receipt as read, nothing of it verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// Leaf index of the entry.
+    pub leaf_index: u64,
+    /// Inclusion path, leaf's sibling first.
+    pub path: Vec<NodeHash>,
+    /// The signed checkpoint, verbatim.
+    pub checkpoint: String,
+}
+
+/// What [`verify`] established.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Leaf index of the entry.
+    pub leaf_index: u64,
+    /// The checkpoint that covers it, signed by a trusted log.
+    pub checkpoint: Checkpoint,
+}
+
+/// The receipt text.
+pub fn make(leaf_index: u64, path: &[NodeHash], checkpoint_text: &str) -> String {
+    let mut text = format!("{HEADER}\nindex {leaf_index}\n");
+    for hash in path {
+        text.push_str(&STANDARD.encode(hash));
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(checkpoint_text);
+    text
+}
+
+impl Proof {
+    /// Reads a receipt text.
+    ///
+    /// # Errors
+    /// `BadInput` for what is not tlog-proof text.
+    pub fn parse(text: &str) -> Outcome<Self> {
+        let bad = |why: &str| Failure::bad_input(format!("not a receipt: {why}"));
+        if text.len() > TEXT_MAX {
+            return Err(bad("longer than 256 KiB"));
+        }
+        let (head, checkpoint) = text.split_once("\n\n").ok_or_else(|| bad("no checkpoint"))?;
+        let mut lines = head.split('\n');
+        if lines.next() != Some(HEADER) {
+            return Err(bad("it does not begin with c2sp.org/tlog-proof@v1"));
+        }
+        let mut line = lines.next();
+        if let Some(extra) = line.and_then(|l| l.strip_prefix("extra ")) {
+            STANDARD.decode(extra).map_err(|_| bad("extra data that is not base64"))?;
+            line = lines.next();
+        }
+        let digits = line.and_then(|l| l.strip_prefix("index ")).ok_or_else(|| bad("no index"))?;
+        let leaf_index: u64 = digits.parse().map_err(|_| bad("no index"))?;
+        if leaf_index.to_string() != digits {
+            return Err(bad("the index has a second spelling"));
+        }
+        let hash = |line: &str| -> Outcome<NodeHash> {
+            let bytes = STANDARD.decode(line).ok().and_then(|b| b.try_into().ok());
+            bytes.ok_or_else(|| bad("a path line is not the base64 of 32 bytes"))
+        };
+        let path = lines.map(hash).collect::<Outcome<Vec<_>>>()?;
+        Ok(Self { leaf_index, path, checkpoint: checkpoint.to_owned() })
+    }
+
+    /// The checkpoint, if one of the policy's logs has signed it.
+    ///
+    /// # Errors
+    /// See [`checkpoint::open`].
+    pub fn open_checkpoint(&self, policy: &Policy) -> Outcome<Checkpoint> {
+        let mut last = Failure::bad_input("the policy trusts no log");
+        for log in &policy.logs {
+            match checkpoint::open(&self.checkpoint, log) {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// Whether this path leads from the entry to the checkpoint's root.
+    ///
+    /// # Errors
+    /// `Damaged` if not, `BadInput` for an entry no log holds.
+    pub fn check_entry(&self, entry: &[u8], checkpoint: &Checkpoint) -> Outcome<()> {
+        if entry.len() > limits::ENTRY_BYTES_MAX {
+            return Err(Failure::bad_input("the entry is longer than any of a log's"));
+        }
+        let leaf = merkle::leaf_hash(entry);
+        merkle::check_inclusion(checkpoint.size, checkpoint.root, self.leaf_index, leaf, &self.path)
+    }
+}
+
+/// Verifies that an entry lies in the trusted log.
+///
+/// # Errors
+/// `BadInput` for text that is no receipt or a trust file we cannot use; `Damaged` if the checkpoint
+/// is not the trusted log's or the entry not under it.
+pub fn verify(entry: &[u8], text: &str, trust: &TrustFile) -> Outcome<Receipt> {
+    let proof = Proof::parse(text)?;
+    let checkpoint = proof.open_checkpoint(&trust.policy()?)?;
+    proof.check_entry(entry, &checkpoint)?;
+    Ok(Receipt { leaf_index: proof.leaf_index, checkpoint })
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::{checkpoint::TrustedLog, trust};
+
+    const ORIGIN: &str = "chordae.local/test";
+
+    fn setting() -> (Vec<Vec<u8>>, String, TrustFile) {
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let entries: Vec<Vec<u8>> = (0..11u8).map(|i| vec![i; 5]).collect();
+        let leaves: Vec<NodeHash> = entries.iter().map(|e| merkle::leaf_hash(e)).collect();
+        let checkpoint =
+            Checkpoint { origin: ORIGIN.into(), size: 11, root: merkle::root(&leaves) };
+        let path = merkle::inclusion_path(11, 6, &merkle::StoredHashes::of(&leaves)).unwrap();
+        let text = make(6, &path, &checkpoint.sign(&key).unwrap());
+        let log = TrustedLog::new(ORIGIN, &key.verifying_key().to_bytes()).unwrap();
+        let policy = trust::policy_text(&log);
+        let (providers, sequencers) = (Vec::new(), Vec::new());
+        (entries, text, TrustFile { origin: ORIGIN.into(), policy, providers, sequencers, ca: None })
+    }
+
+    #[test]
+    fn holds_for_its_entry_only_and_breaks_with_every_byte() {
+        let (entries, text, trust) = setting();
+        let receipt = verify(&entries[6], &text, &trust).unwrap();
+        assert_eq!((receipt.leaf_index, receipt.checkpoint.size), (6, 11));
+        for (i, entry) in entries.iter().enumerate().filter(|(i, _)| *i != 6) {
+            assert!(verify(entry, &text, &trust).is_err(), "entry {i}");
+        }
+        for at in 0..text.len() {
+            let mut bent = text.clone().into_bytes();
+            bent[at] ^= 1;
+            if let Ok(bent) = String::from_utf8(bent) {
+                assert!(verify(&entries[6], &bent, &trust).is_err(), "byte {at}: {bent}");
+            }
+        }
+    }
+
+    #[test]
+    fn extra_data_is_dropped_and_other_shapes_are_refused() {
+        let (entries, text, trust) = setting();
+        let check = |text: &str| verify(&entries[6], text, &trust);
+        check(&text.replace("\nindex", "\nextra AAAA\nindex")).unwrap();
+        for (what, bad) in [
+            ("extra that is no base64", text.replace("\nindex", "\nextra ?\nindex")),
+            ("extra after the index", text.replace("index 6\n", "index 6\nextra AAAA\n")),
+            ("a leading zero", text.replace("index 6", "index 06")),
+            ("a plus", text.replace("index 6", "index +6")),
+            ("another version", text.replace("proof@v1", "proof@v2")),
+            ("carriage returns", text.replace('\n', "\r\n")),
+            ("no checkpoint", text.split_once("\n\n").unwrap().0.to_owned()),
+            ("nothing", String::new()),
+        ] {
+            assert!(check(&bad).is_err(), "{what} was accepted");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Golden metadata: a good text and its reading, and a bad twin for every rule.
