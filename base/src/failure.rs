@@ -57,7 +57,10 @@ impl Failure {
             std::io::ErrorKind::NotFound => FailureKind::NotFound,
             _ => FailureKind::Io,
         };
-        Self { kind, why: format!("{doing}: {err}") }
+        Self {
+            kind,
+            why: format!("{doing}: {err}"),
+        }
     }
 }
 

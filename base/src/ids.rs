@@ -12,7 +12,9 @@ fn check_name(kind: &str, text: &str) -> Outcome<()> {
     let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let fits = (1..=limits::NAME_BYTES_MAX).contains(&bytes.len())
         && bytes.first().is_some_and(plain)
-        && bytes.iter().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
+        && bytes
+            .iter()
+            .all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'));
     if fits {
         return Ok(());
     }
@@ -103,7 +105,10 @@ impl FromStr for StreamKey {
         let (device, stream) = s
             .split_once('/')
             .ok_or_else(|| Failure::bad_input(format!("{s:?} is not DEVICE/STREAM")))?;
-        Ok(Self { device: device.parse()?, stream: stream.parse()? })
+        Ok(Self {
+            device: device.parse()?,
+            stream: stream.parse()?,
+        })
     }
 }
 
@@ -117,7 +122,11 @@ impl Did {
     pub fn random(entropy: &dyn Entropy) -> Self {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes);
-        Self(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
+        Self(
+            uuid::Builder::from_random_bytes(bytes)
+                .into_uuid()
+                .into_bytes(),
+        )
     }
 }
 

@@ -6,7 +6,7 @@
 
 pub mod failure;
 pub mod ids;
-//pub mod journal;
+pub mod journal;
 pub mod limits;
 pub mod plan;
 pub mod ranges;

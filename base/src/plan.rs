@@ -39,8 +39,15 @@ pub struct StreamPlan {
 impl StreamPlan {
     /// A plan of one did and slots of one length.
     pub fn new(did: Did, slot_len_ns: i64) -> Self {
-        let slots = vec![SlotRule { from_ns: i64::MIN, len_ns: slot_len_ns }];
-        Self { first: did, tenures: Vec::new(), slots }
+        let slots = vec![SlotRule {
+            from_ns: i64::MIN,
+            len_ns: slot_len_ns,
+        }];
+        Self {
+            first: did,
+            tenures: Vec::new(),
+            slots,
+        }
     }
 
     /// The did that holds a row at `t_ns`.

@@ -17,7 +17,10 @@ impl RangeSet {
 
     /// Whether `n` is in the set.
     pub fn holds(&self, n: u64) -> bool {
-        self.ranges.range(..=n).next_back().is_some_and(|(_, last)| n <= *last)
+        self.ranges
+            .range(..=n)
+            .next_back()
+            .is_some_and(|(_, last)| n <= *last)
     }
 
     /// Adds `n`; false if it was there.

@@ -109,6 +109,9 @@ impl FrameRecord {
         if told == (frame.boot, frame.seq, frame.t0_ns, frame.samples) {
             return Ok(frame);
         }
-        Err(Failure::damaged(format!("frame {} {}: payload of another frame", self.stream, self.seq)))
+        Err(Failure::damaged(format!(
+            "frame {} {}: payload of another frame",
+            self.stream, self.seq
+        )))
     }
 }

@@ -48,7 +48,9 @@ impl Rate {
         if fits {
             return Ok(Self { num, den });
         }
-        Err(Failure::bad_input(format!("rate {num}/{den} is not between 1 and 10000 Hz")))
+        Err(Failure::bad_input(format!(
+            "rate {num}/{den} is not between 1 and 10000 Hz"
+        )))
     }
 
     /// Numerator, samples.
@@ -106,7 +108,9 @@ pub fn parse(text: &str) -> Outcome<i64> {
         return Ok(ns);
     }
     let bad = || {
-        Failure::bad_input(format!("{text:?} is neither RFC 3339 nor integer nanoseconds"))
+        Failure::bad_input(format!(
+            "{text:?} is neither RFC 3339 nor integer nanoseconds"
+        ))
     };
     let stamp: jiff::Timestamp = text.parse().map_err(|_| bad())?;
     i64::try_from(stamp.as_nanosecond()).map_err(|_| bad())

@@ -74,11 +74,20 @@ impl WalRecord {
             FRAME => take_frame(bytes).map(Self::Frame),
             SETTLED => {
                 let stream = take_stream(&mut bytes)?;
-                let (boot, seq, recv_ns) = (take_u64(&mut bytes)?, take_u64(&mut bytes)?, take_i64(&mut bytes)?);
+                let (boot, seq, recv_ns) = (
+                    take_u64(&mut bytes)?,
+                    take_u64(&mut bytes)?,
+                    take_i64(&mut bytes)?,
+                );
                 if bytes.has_remaining() {
                     return Err(bad("bytes after a settled record"));
                 }
-                Ok(Self::Settled(SettledRecord { stream, boot, seq, recv_ns }))
+                Ok(Self::Settled(SettledRecord {
+                    stream,
+                    boot,
+                    seq,
+                    recv_ns,
+                }))
             }
             kind => Err(bad(format!("kind {kind}"))),
         }
@@ -157,8 +166,12 @@ fn take_name(from: &mut Bytes) -> Outcome<String> {
 }
 
 fn take_stream(from: &mut Bytes) -> Outcome<StreamKey> {
-    let device = take_name(from)?.parse().map_err(|err: Failure| bad(err.why))?;
-    let stream = take_name(from)?.parse().map_err(|err: Failure| bad(err.why))?;
+    let device = take_name(from)?
+        .parse()
+        .map_err(|err: Failure| bad(err.why))?;
+    let stream = take_name(from)?
+        .parse()
+        .map_err(|err: Failure| bad(err.why))?;
     Ok(StreamKey { device, stream })
 }
 
@@ -169,12 +182,19 @@ fn take_birth(mut from: Bytes) -> Outcome<BirthRecord> {
     if birth.encode() != *from {
         return Err(bad("a birth that we would write otherwise"));
     }
-    Ok(BirthRecord { stream, recv_ns, birth })
+    Ok(BirthRecord {
+        stream,
+        recv_ns,
+        birth,
+    })
 }
 
 fn take_state(mut from: Bytes) -> Outcome<StateRecord> {
     let births = from.try_get_u32().map_err(short)?;
-    let mut state = StateRecord { births: Vec::new(), ingest: Vec::new() };
+    let mut state = StateRecord {
+        births: Vec::new(),
+        ingest: Vec::new(),
+    };
     for _ in 0..births {
         let len = from.try_get_u32().map_err(short)?;
         let len = usize::try_from(len).map_err(|_| bad("ends early"))?;
@@ -205,6 +225,16 @@ fn take_frame(mut from: Bytes) -> Outcome<FrameRecord> {
     let mut print = [0; 16];
     from.try_copy_to_slice(&mut print).map_err(short)?;
     Ok(FrameRecord {
-        stream, boot, seq, recv_ns, t0_ns, samples, offset_ns, clock, place, print, payload: from,
+        stream,
+        boot,
+        seq,
+        recv_ns,
+        t0_ns,
+        samples,
+        offset_ns,
+        clock,
+        place,
+        print,
+        payload: from,
     })
 }

@@ -41,13 +41,17 @@ pub struct FakeClock {
 impl FakeClock {
     /// A clock that shows `wall_ns`; its monotonic side begins at 0.
     pub fn new(wall_ns: i64) -> Self {
-        Self { wall_ns: Arc::new(AtomicI64::new(wall_ns)), mono_ns: Arc::default() }
+        Self {
+            wall_ns: Arc::new(AtomicI64::new(wall_ns)),
+            mono_ns: Arc::default(),
+        }
     }
 
     /// Lets time pass on both sides.
     pub fn advance(&self, ns: u64) {
         self.mono_ns.fetch_add(ns, Ordering::SeqCst);
-        self.wall_ns.fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.wall_ns
+            .fetch_add(i64::try_from(ns).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
     /// Sets the wall clock, as an operator or NTP does; the monotonic side stays.
@@ -73,7 +77,9 @@ pub struct FakeEntropy(Arc<Mutex<blake3::OutputReader>>);
 impl FakeEntropy {
     /// The stream of this seed.
     pub fn new(seed: u64) -> Self {
-        let reader = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+        let reader = blake3::Hasher::new()
+            .update(&seed.to_le_bytes())
+            .finalize_xof();
         Self(Arc::new(Mutex::new(reader)))
     }
 
@@ -139,7 +145,12 @@ impl FakeDisk {
     /// An empty disk that holds so many bytes of files, then answers `StorageFull`.
     pub fn with_capacity(bytes: u64) -> Self {
         let empty = BTreeMap::new;
-        Self(Arc::new(Mutex::new(State { cached: empty(), durable: empty(), capacity: bytes, life: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            cached: empty(),
+            durable: empty(),
+            capacity: bytes,
+            life: 0,
+        })))
     }
 
     /// Changes how much it holds.
@@ -178,12 +189,20 @@ impl FakeDisk {
         let cached = copy(&state.cached, &mut made);
         let durable = copy(&state.durable, &mut made);
         let (capacity, life) = (state.capacity, state.life);
-        Self(Arc::new(Mutex::new(State { cached, durable, capacity, life })))
+        Self(Arc::new(Mutex::new(State {
+            cached,
+            durable,
+            capacity,
+            life,
+        })))
     }
 
     /// The bytes of a file as programs see them; `None` if there is no such file.
     pub fn peek(&self, path: &Path) -> Option<Vec<u8>> {
-        lock(&self.0).file(path).ok().map(|content| lock(&content).cached.clone())
+        lock(&self.0)
+            .file(path)
+            .ok()
+            .map(|content| lock(&content).cached.clone())
     }
 
     /// Puts a file there, durable with its directories, whatever was there before: damage by hand.
@@ -193,7 +212,11 @@ impl FakeDisk {
             state.cached.insert(dir.to_owned(), Node::Dir);
             state.durable.insert(dir.to_owned(), Node::Dir);
         }
-        let content = Content { cached: bytes.to_vec(), durable: bytes.to_vec(), dirty: Vec::new() };
+        let content = Content {
+            cached: bytes.to_vec(),
+            durable: bytes.to_vec(),
+            dirty: Vec::new(),
+        };
         let node = Node::File(Arc::new(Mutex::new(content)));
         state.cached.insert(path.to_owned(), node.clone());
         state.durable.insert(path.to_owned(), node);
@@ -254,8 +277,12 @@ impl State {
 
     fn crash(&mut self, luck: Option<&FakeEntropy>) {
         if let Some(luck) = luck {
-            let names: BTreeSet<PathBuf> =
-                self.cached.keys().chain(self.durable.keys()).cloned().collect();
+            let names: BTreeSet<PathBuf> = self
+                .cached
+                .keys()
+                .chain(self.durable.keys())
+                .cloned()
+                .collect();
             for path in names {
                 if luck.below(2) == 0 {
                     self.settle_name(&path);
@@ -265,7 +292,8 @@ impl State {
         // What lies in a directory that is gone is gone.
         let names: Vec<PathBuf> = self.durable.keys().cloned().collect();
         for path in names {
-            let held = |dir: &Path| is_root(dir) || matches!(self.durable.get(dir), Some(Node::Dir));
+            let held =
+                |dir: &Path| is_root(dir) || matches!(self.durable.get(dir), Some(Node::Dir));
             if !path.ancestors().skip(1).all(held) {
                 self.durable.remove(&path);
             }
@@ -302,7 +330,10 @@ impl Content {
     /// Copies a range from the cached side to the durable side, as far as both reach.
     fn keep(&mut self, from: usize, until: usize) {
         let until = until.min(self.durable.len()).min(self.cached.len());
-        if let (Some(to), Some(kept)) = (self.durable.get_mut(from..until), self.cached.get(from..until)) {
+        if let (Some(to), Some(kept)) = (
+            self.durable.get_mut(from..until),
+            self.cached.get(from..until),
+        ) {
             to.copy_from_slice(kept);
         }
     }
@@ -359,7 +390,9 @@ impl DiskFile for FakeFile {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let at = offset(at)?;
-        let end = at.checked_add(bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        let end = at
+            .checked_add(bytes.len())
+            .ok_or(io::ErrorKind::InvalidInput)?;
         let mut content = lock(&self.content);
         let more = end.saturating_sub(content.cached.len()) as u64;
         if more > 0 && state.capacity < u64::MAX {
@@ -377,7 +410,9 @@ impl DiskFile for FakeFile {
         let _state = self.alive()?;
         let content = lock(&self.content);
         let at = offset(at)?;
-        let bytes = at.checked_add(buf.len()).and_then(|end| content.cached.get(at..end));
+        let bytes = at
+            .checked_add(buf.len())
+            .and_then(|end| content.cached.get(at..end));
         buf.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -399,7 +434,12 @@ impl FakeDisk {
         let state = lock(&self.0);
         let content = state.file(path)?;
         let (disk, life) = (Arc::clone(&self.0), state.life);
-        Ok(Box::new(FakeFile { disk, life, content, writable }))
+        Ok(Box::new(FakeFile {
+            disk,
+            life,
+            content,
+            writable,
+        }))
     }
 }
 
@@ -411,9 +451,16 @@ impl Disk for FakeDisk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let content = Arc::new(Mutex::new(Content::default()));
-        state.cached.insert(path.to_owned(), Node::File(Arc::clone(&content)));
+        state
+            .cached
+            .insert(path.to_owned(), Node::File(Arc::clone(&content)));
         let (disk, life) = (Arc::clone(&self.0), state.life);
-        Ok(Box::new(FakeFile { disk, life, content, writable: true }))
+        Ok(Box::new(FakeFile {
+            disk,
+            life,
+            content,
+            writable: true,
+        }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
@@ -428,7 +475,10 @@ impl Disk for FakeDisk {
         let content = lock(&self.0).file(path)?;
         let content = lock(&content);
         if content.cached.len() as u64 > max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("over {max} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("over {max} bytes"),
+            ));
         }
         Ok(content.cached.clone())
     }
@@ -478,12 +528,23 @@ impl Disk for FakeDisk {
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let state = lock(&self.0);
         state.need_dir(path)?;
-        let inside = state.cached.iter().filter(|(name, _)| name.parent() == Some(path));
+        let inside = state
+            .cached
+            .iter()
+            .filter(|(name, _)| name.parent() == Some(path));
         let entry = |(name, node): (&PathBuf, &Node)| match node {
-            Node::Dir => Entry { path: name.clone(), kind: EntryKind::Dir, len: 0 },
+            Node::Dir => Entry {
+                path: name.clone(),
+                kind: EntryKind::Dir,
+                len: 0,
+            },
             Node::File(content) => {
                 let len = lock(content).cached.len() as u64;
-                Entry { path: name.clone(), kind: EntryKind::File, len }
+                Entry {
+                    path: name.clone(),
+                    kind: EntryKind::File,
+                    len,
+                }
             }
         };
         Ok(inside.map(entry).collect())

@@ -73,7 +73,13 @@ pub struct Fault {
 impl Fault {
     /// Strikes the next `op` once; change the fields for more.
     pub fn next(op: Op, how: How) -> Self {
-        Self { op: Some(op), path_has: String::new(), after: 0, for_ever: false, how }
+        Self {
+            op: Some(op),
+            path_has: String::new(),
+            after: 0,
+            for_ever: false,
+            how,
+        }
     }
 }
 
@@ -94,7 +100,10 @@ pub struct FaultyDisk {
 impl FaultyDisk {
     /// Passes everything through until a fault is armed.
     pub fn new(inner: Arc<dyn Disk>) -> Self {
-        Self { inner, plan: Arc::default() }
+        Self {
+            inner,
+            plan: Arc::default(),
+        }
     }
 
     /// Adds a fault; the first armed that matches strikes.
@@ -167,7 +176,11 @@ impl FaultyDisk {
     }
 
     fn wrap(&self, file: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
-        Box::new(FaultyFile { inner: file, disk: self.clone(), path: path.to_owned() })
+        Box::new(FaultyFile {
+            inner: file,
+            disk: self.clone(),
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -196,11 +209,14 @@ impl DiskFile for FaultyFile {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.disk.give(Op::Read, &self.path, || self.inner.read_exact_at(buf, offset))
+        self.disk.give(Op::Read, &self.path, || {
+            self.inner.read_exact_at(buf, offset)
+        })
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.disk.perform(Op::Sync, &self.path, || self.inner.sync())
+        self.disk
+            .perform(Op::Sync, &self.path, || self.inner.sync())
     }
 
     fn len(&self) -> io::Result<u64> {

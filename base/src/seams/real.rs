@@ -25,7 +25,10 @@ pub struct OsClock;
 static FIRST: OnceLock<Instant> = OnceLock::new();
 
 impl Clock for OsClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the seam that the rest asks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the seam that the rest asks"
+    )]
     fn wall_ns(&self) -> i64 {
         let ns = |d: std::time::Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
         match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -34,7 +37,10 @@ impl Clock for OsClock {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the seam that the rest asks")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the seam that the rest asks"
+    )]
     fn mono_ns(&self) -> u64 {
         let first = FIRST.get_or_init(Instant::now);
         u64::try_from(first.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -85,32 +91,49 @@ fn flags(extra: OFlags) -> i32 {
 }
 
 fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let file = options.custom_flags(flags(OFlags::NONBLOCK | OFlags::NOCTTY)).open(path)?;
+    let file = options
+        .custom_flags(flags(OFlags::NONBLOCK | OFlags::NOCTTY))
+        .open(path)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "not a regular file",
+    ))
 }
 
 /// The directory that a path lies in; the current one for a bare name.
 fn parent(path: &Path) -> Option<PathBuf> {
     let dir = path.parent()?;
-    Some(if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() })
+    Some(if dir.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        dir.to_owned()
+    })
 }
 
 impl Disk for OsDisk {
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        Ok(Box::new(OsFile(options.custom_flags(flags(OFlags::empty())).open(path)?)))
+        Ok(Box::new(OsFile(
+            options.custom_flags(flags(OFlags::empty())).open(path)?,
+        )))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OsFile(open_regular(OpenOptions::new().read(true).write(true), path)?)))
+        Ok(Box::new(OsFile(open_regular(
+            OpenOptions::new().read(true).write(true),
+            path,
+        )?)))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OsFile(open_regular(OpenOptions::new().read(true), path)?)))
+        Ok(Box::new(OsFile(open_regular(
+            OpenOptions::new().read(true),
+            path,
+        )?)))
     }
 
     fn read(&self, path: &Path, max: u64) -> io::Result<Vec<u8>> {
@@ -137,7 +160,9 @@ impl Disk for OsDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let Some(dir) = parent(path) else { return Ok(()) };
+        let Some(dir) = parent(path) else {
+            return Ok(());
+        };
         if path.is_dir() {
             // It may be left from a run that was killed before it synced the parent.
             return match self.sync_dir(&dir) {
@@ -171,7 +196,11 @@ impl Disk for OsDisk {
                 t if t.is_dir() => (EntryKind::Dir, 0),
                 _ => (EntryKind::Other, 0),
             };
-            entries.push(Entry { path: entry.path(), kind, len });
+            entries.push(Entry {
+                path: entry.path(),
+                kind,
+                len,
+            });
         }
         entries.sort();
         Ok(entries)

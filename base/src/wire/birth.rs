@@ -46,7 +46,11 @@ impl Birth {
         let rate = Rate::new(msg.rate_num, msg.rate_den)
             .map_err(|err| Malformed::new(reason::RATE, err.why))?;
         if !(1..=limits::LEADS_MAX).contains(&msg.leads.len()) {
-            let why = format!("{} leads, must be 1 to {}", msg.leads.len(), limits::LEADS_MAX);
+            let why = format!(
+                "{} leads, must be 1 to {}",
+                msg.leads.len(),
+                limits::LEADS_MAX
+            );
             return Err(Malformed::new(reason::LEAD_COUNT, why));
         }
         let mut seen = BTreeSet::new();
@@ -66,7 +70,14 @@ impl Birth {
                 return Err(Malformed::new(reason::TEXT, why));
             }
         }
-        Ok(Self { boot: msg.boot, rate, leads, model: msg.model, firmware: msg.firmware, clock })
+        Ok(Self {
+            boot: msg.boot,
+            rate,
+            leads,
+            model: msg.model,
+            firmware: msg.firmware,
+            clock,
+        })
     }
 }
 
@@ -85,13 +96,25 @@ fn check_lead(msg: proto::Lead) -> Result<Lead, Malformed> {
         );
         return Err(Malformed::new(reason::LEAD_NAME, why));
     }
-    let bad = |reason, why: String| Err(Malformed::new(reason, format!("lead {name}: {why}", name = msg.name)));
+    let bad = |reason, why: String| {
+        Err(Malformed::new(
+            reason,
+            format!("lead {name}: {why}", name = msg.name),
+        ))
+    };
     if !msg.gain.is_finite() || msg.gain == 0.0 {
-        return bad(reason::GAIN, format!("gain {} must be finite and not 0", msg.gain));
+        return bad(
+            reason::GAIN,
+            format!("gain {} must be finite and not 0", msg.gain),
+        );
     }
     let unit = msg.unit.as_bytes();
-    if !(1..=limits::TEXT_BYTES_MAX).contains(&unit.len()) || !unit.iter().all(u8::is_ascii_graphic) {
-        return bad(reason::UNIT, "unit must be a UCUM code: 1-128 printable ASCII".to_owned());
+    if !(1..=limits::TEXT_BYTES_MAX).contains(&unit.len()) || !unit.iter().all(u8::is_ascii_graphic)
+    {
+        return bad(
+            reason::UNIT,
+            "unit must be a UCUM code: 1-128 printable ASCII".to_owned(),
+        );
     }
     if !(8..=31).contains(&msg.bits) {
         return bad(reason::BITS, format!("{} bits, must be 8 to 31", msg.bits));

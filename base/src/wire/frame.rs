@@ -61,7 +61,10 @@ impl Frame {
                 before = *code;
             }
         }
-        proto::Frame { deltas, ..self.message() }
+        proto::Frame {
+            deltas,
+            ..self.message()
+        }
     }
 
     /// The protobuf message with `deltas`, which can say everything.
@@ -75,7 +78,13 @@ impl Frame {
         for code in &self.codes {
             i16le.extend_from_slice(&i16::try_from(*code).ok()?.to_le_bytes());
         }
-        Some(proto::Frame { i16le, ..self.message() }.encode_to_vec())
+        Some(
+            proto::Frame {
+                i16le,
+                ..self.message()
+            }
+            .encode_to_vec(),
+        )
     }
 
     /// How many leads it carries.
@@ -85,7 +94,10 @@ impl Frame {
 
     /// Codes of lead `i`; empty if there is no such lead.
     pub fn lead(&self, i: usize) -> &[i32] {
-        self.codes.chunks(per_lead(self.samples)).nth(i).unwrap_or(&[])
+        self.codes
+            .chunks(per_lead(self.samples))
+            .nth(i)
+            .unwrap_or(&[])
     }
 
     /// "The same frame?": the first 16 bytes of BLAKE3 over t0 (i64), samples (u32) and codes (i32), all
@@ -164,7 +176,10 @@ pub(super) fn check_samples(samples: u32) -> Result<usize, Malformed> {
     if (1..=limits::FRAME_SAMPLES_MAX).contains(&samples) {
         return Ok(per_lead(samples));
     }
-    let why = format!("{samples} samples, must be 1 to {}", limits::FRAME_SAMPLES_MAX);
+    let why = format!(
+        "{samples} samples, must be 1 to {}",
+        limits::FRAME_SAMPLES_MAX
+    );
     Err(Malformed::new(reason::SAMPLES, why))
 }
 
@@ -174,7 +189,11 @@ pub(super) fn check_shape(samples: usize, codes: usize) -> Result<(), Malformed>
         return Err(Malformed::new(reason::CODES_LENGTH, why));
     }
     if !(1..=limits::LEADS_MAX).contains(&(codes / samples)) {
-        let why = format!("{} leads, must be 1 to {}", codes / samples, limits::LEADS_MAX);
+        let why = format!(
+            "{} leads, must be 1 to {}",
+            codes / samples,
+            limits::LEADS_MAX
+        );
         return Err(Malformed::new(reason::LEAD_COUNT, why));
     }
     Ok(())
@@ -195,7 +214,13 @@ fn sums(mut deltas: Vec<i32>, samples: usize) -> Vec<i32> {
 fn words(bytes: &[u8]) -> Result<Vec<i32>, Malformed> {
     let (pairs, rest) = bytes.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(Malformed::new(reason::CODES_LENGTH, "an odd number of i16le bytes"));
+        return Err(Malformed::new(
+            reason::CODES_LENGTH,
+            "an odd number of i16le bytes",
+        ));
     }
-    Ok(pairs.iter().map(|p| i32::from(i16::from_le_bytes(*p))).collect())
+    Ok(pairs
+        .iter()
+        .map(|p| i32::from(i16::from_le_bytes(*p)))
+        .collect())
 }

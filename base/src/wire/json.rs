@@ -96,9 +96,9 @@ where
 {
     match NameOrNumber::<N>::deserialize(from)? {
         NameOrNumber::Number(n) => Ok(n),
-        NameOrNumber::Name(text) => {
-            text.parse().map_err(|_| de::Error::custom("not a 64-bit integer"))
-        }
+        NameOrNumber::Name(text) => text
+            .parse()
+            .map_err(|_| de::Error::custom("not a 64-bit integer")),
     }
 }
 
@@ -175,19 +175,36 @@ impl Frame {
         let samples = twin.samples.unwrap_or(length);
         let per_lead = frame::check_samples(samples)?;
         if let Some(lead) = twin.leads.iter().find(|lead| lead.len() != per_lead) {
-            let why = format!("a lead of {} codes in a frame of {per_lead} samples", lead.len());
+            let why = format!(
+                "a lead of {} codes in a frame of {per_lead} samples",
+                lead.len()
+            );
             return Err(Malformed::new(reason::CODES_LENGTH, why));
         }
-        let codes: Vec<i32> =
-            twin.leads.iter().flatten().map(|code| code.unwrap_or(NO_VALUE)).collect();
+        let codes: Vec<i32> = twin
+            .leads
+            .iter()
+            .flatten()
+            .map(|code| code.unwrap_or(NO_VALUE))
+            .collect();
         frame::check_shape(per_lead, codes.len())?;
         let clock = proto::clock_from(twin.clock.0)?;
         let (boot, seq, t0_ns) = (twin.boot, twin.seq, twin.t0_ns);
-        let frame =
-            Self { boot, seq, t0_ns, samples, codes, historical: twin.historical, clock };
+        let frame = Self {
+            boot,
+            seq,
+            t0_ns,
+            samples,
+            codes,
+            historical: twin.historical,
+            clock,
+        };
         let stored = frame.with_deltas().encoded_len();
         if stored > limits::PAYLOAD_BYTES_MAX {
-            return Err(Malformed::new(reason::PAYLOAD_SIZE, format!("{stored} bytes as protobuf")));
+            return Err(Malformed::new(
+                reason::PAYLOAD_SIZE,
+                format!("{stored} bytes as protobuf"),
+            ));
         }
         Ok(frame)
     }

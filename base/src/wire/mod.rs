@@ -150,7 +150,10 @@ reasons! {
 
 impl Malformed {
     fn new(reason: &'static str, why: impl Into<String>) -> Self {
-        Self { reason, why: why.into() }
+        Self {
+            reason,
+            why: why.into(),
+        }
     }
 }
 
@@ -160,5 +163,8 @@ fn check_payload(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.len() <= max {
         return Ok(());
     }
-    Err(Malformed::new(reason::PAYLOAD_SIZE, format!("{} bytes, at most {max}", bytes.len())))
+    Err(Malformed::new(
+        reason::PAYLOAD_SIZE,
+        format!("{} bytes, at most {max}", bytes.len()),
+    ))
 }

@@ -63,7 +63,10 @@ pub(super) fn clock_from(number: i32) -> Result<ClockKind, Malformed> {
         0 => Ok(ClockKind::Unknown),
         1 => Ok(ClockKind::Synced),
         2 => Ok(ClockKind::FreeRunning),
-        n => Err(Malformed::new(reason::CLOCK, format!("clock {n}, known are 0, 1 and 2"))),
+        n => Err(Malformed::new(
+            reason::CLOCK,
+            format!("clock {n}, known are 0, 1 and 2"),
+        )),
     }
 }
 
