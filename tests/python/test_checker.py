@@ -1,0 +1,47 @@
+"""The independent checker itself agrees with foreign vectors, so its verdicts mean something."""
+
+import hashlib
+import json
+import uuid
+
+import checker
+from conftest import need_shared
+
+
+def test_digests_agree_with_the_vectors():
+    d = json.loads(need_shared("vectors", "digests.json").read_text())
+    for link in d["links"]:
+        assert checker.parse_link(bytes.fromhex(link["hex"])).digest.hex() == link["digest"]
+    assert checker.dk("chordae v1 genesis", uuid.UUID(d["did"]).bytes).hex() == d["genesis"]
+    assert checker.tag(d["did"], 1).hex() == d["tag_index_1"]
+    hashes = [checker.leaf_hash(bytes.fromhex(e)) for e in d["log"]["entries"]]
+    assert [h.hex() for h in hashes] == d["log"]["leaf_hashes"]
+    assert [checker.tree_root(hashes[:n]).hex() for n in range(6)] == d["log"]["roots"]
+    assert checker.crc32c(b"123456789") == 0xE3069283
+
+
+def test_entries_agree_with_the_vectors_and_a_flipped_bit_does_not():
+    ledger = json.loads(need_shared("vectors", "ledger.json").read_text())
+    public = [bytes.fromhex(k) for k in ledger["public_keys"].values()]
+    keys = {hashlib.sha256(k).digest(): k for k in public}
+    for entry in ledger["entries"]:
+        raw = bytes.fromhex(entry["hex"])
+        assert checker.check_entry(raw, keys)[2] == "good"
+        assert checker.leaf_hash(raw).hex() == entry["leaf_hash"]
+        assert checker.check_entry(raw[:-1] + bytes([raw[-1] ^ 1]), keys)[2] == "bad"
+
+
+def test_a_damaged_journal_is_refused(tmp_path):
+    record = b"\0\0\0\3" + bytes(8)
+    header = b"CHJRNL01" + bytes(8)
+    header += checker.crc32c(header).to_bytes(4, "big")
+    crc = checker.crc32c((20).to_bytes(8, "big") + record + b"abc").to_bytes(4, "big")
+    path = tmp_path / f"{0:020}.log"
+    path.write_bytes(header + record + crc + b"abc")
+    assert list(checker.journal(tmp_path)) == [b"abc"]
+    path.write_bytes(header + record + crc + b"abd")
+    try:
+        list(checker.journal(tmp_path))
+    except ValueError:
+        return
+    raise AssertionError("a flipped bit passed")
