@@ -22,7 +22,9 @@ impl Entropy for CountingEntropy {
     fn fill(&self, buf: &mut [u8]) {
         let n = self.1.fetch_add(1, Ordering::Relaxed);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.0.to_le_bytes()).update(&n.to_le_bytes());
+        hasher
+            .update(&self.0.to_le_bytes())
+            .update(&n.to_le_bytes());
         hasher.finalize_xof().fill(buf);
     }
 }
@@ -39,23 +41,12 @@ pub(crate) fn raw(value: &Value) -> Vec<u8> {
     bytes
 }
 
-/// Text of a file of `../shared/vectors`, or none if it is not there (a failure with CI=true).
-pub(crate) fn shared_vector(name: &str) -> Option<serde_json::Value> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors");
-    match std::fs::read_to_string(root.join(name)) {
-        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
-        Err(e) if std::env::var("CI").is_ok_and(|v| v == "true") => panic!("{name}: {e}"),
-        Err(e) => {
-            eprintln!("SKIPPED: {name}: {e}");
-            None
-        }
-    }
-}
-
 /// Compares with a golden file; with CHORDAE_GOLDEN=write it is written instead, which is the
 /// approval of a new format.
 pub(crate) fn golden(name: &str, value: &serde_json::Value) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ledger").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden/ledger")
+        .join(name);
     let text = serde_json::to_string_pretty(value).unwrap() + "\n";
     if std::env::var("CHORDAE_GOLDEN").is_ok_and(|v| v == "write") {
         std::fs::write(&path, &text).unwrap();

@@ -14,7 +14,10 @@ use chordae_chain::{
 use ed25519_dalek::VerifyingKey;
 use serde_json::json;
 
-use crate::bench_keys::{CountingEntropy, golden, party, shared_vector};
+use crate::{
+    bench_keys::{CountingEntropy, golden, party},
+    shared,
+};
 
 #[test]
 fn a_key_file_comes_back() {
@@ -22,9 +25,15 @@ fn a_key_file_comes_back() {
     for with_seal in [false, true] {
         let keys = SecretKeys::new(&entropy, with_seal).unwrap();
         let text = keys.to_pem().unwrap();
-        assert_eq!(text.matches("BEGIN PRIVATE KEY").count(), 1 + usize::from(with_seal));
+        assert_eq!(
+            text.matches("BEGIN PRIVATE KEY").count(),
+            1 + usize::from(with_seal)
+        );
         let back = SecretKeys::from_pem(&text).unwrap();
-        assert_eq!(back.public("x", Role::Patient), keys.public("x", Role::Patient));
+        assert_eq!(
+            back.public("x", Role::Patient),
+            keys.public("x", Role::Patient)
+        );
         assert!(!format!("{keys:?}").contains(&hex::encode(keys.sign.to_bytes())));
     }
 }
@@ -40,7 +49,10 @@ fn a_key_file_is_what_rfc_8410_says() {
         "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
     );
     assert_eq!(*keys.to_pem().unwrap(), text);
-    golden("key-file.json", &json!({"pem": *party(3).to_pem().unwrap()}));
+    golden(
+        "key-file.json",
+        &json!({"pem": *party(3).to_pem().unwrap()}),
+    );
 }
 
 #[test]
@@ -61,7 +73,10 @@ fn other_key_files_are_refused() {
         ("long", both.clone() + &" ".repeat(5000)),
     ];
     for (name, text) in twins {
-        assert_eq!(SecretKeys::from_pem(&text).expect_err(name).kind, FailureKind::BadInput);
+        assert_eq!(
+            SecretKeys::from_pem(&text).expect_err(name).kind,
+            FailureKind::BadInput
+        );
     }
 }
 
@@ -73,13 +88,19 @@ fn a_public_identity_is_strict() {
     assert_eq!(PublicIdentity::from_json(&text).unwrap(), identity);
     let none = party(3).public("Ann", Role::Auditor);
     let without = PublicIdentity { seal: None, ..none };
-    assert_eq!(PublicIdentity::from_json(&without.to_json()).unwrap(), without);
+    assert_eq!(
+        PublicIdentity::from_json(&without.to_json()).unwrap(),
+        without
+    );
     let twins = [
         text.replace("\"Ann\"", &format!("{:?}", "x".repeat(129))),
         text.replace("\"name\"", "\"more\":1,\"name\""),
         text.replace("\"name\"", "\"name\":\"B\",\"name\""),
         text.replace("patient", "Patient"),
-        text.replace(&URL_SAFE_NO_PAD.encode(identity.sign), "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+        text.replace(
+            &URL_SAFE_NO_PAD.encode(identity.sign),
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ),
         text.replace(&URL_SAFE_NO_PAD.encode(identity.sign), "AQAA"),
     ];
     for twin in twins {
@@ -125,10 +146,16 @@ fn a_sealed_text_opens_for_its_reader_and_purpose_only() {
     let (reader, other) = (party(3).seal.unwrap(), party(4).seal.unwrap());
     let entropy = CountingEntropy::new(2);
     let sealed = seal::seal(&reader.public(), Purpose::AddData, b"text", &entropy).unwrap();
-    golden("sealed.json", &json!({"to": hex::encode(reader.public()), "secret": hex::encode([3; 32]),
-        "purpose": "add-data", "plaintext": hex::encode(b"text"), "sealed": hex::encode(&sealed)}));
+    golden(
+        "sealed.json",
+        &json!({"to": hex::encode(reader.public()), "secret": hex::encode([3; 32]),
+        "purpose": "add-data", "plaintext": hex::encode(b"text"), "sealed": hex::encode(&sealed)}),
+    );
     assert_eq!(sealed.len(), 4 + seal::OVERHEAD);
-    assert_eq!(seal::open(&reader, Purpose::AddData, &sealed).unwrap(), b"text");
+    assert_eq!(
+        seal::open(&reader, Purpose::AddData, &sealed).unwrap(),
+        b"text"
+    );
     assert!(seal::open(&other, Purpose::AddData, &sealed).is_err());
     for purpose in [Purpose::CreateSession, Purpose::Sdata, Purpose::Ksec] {
         assert!(seal::open(&reader, purpose, &sealed).is_err());
@@ -136,8 +163,14 @@ fn a_sealed_text_opens_for_its_reader_and_purpose_only() {
     for at in 0..sealed.len() {
         let mut changed = sealed.clone();
         changed[at] ^= 1;
-        assert!(seal::open(&reader, Purpose::AddData, &changed).is_err(), "byte {at}");
-        assert!(seal::open(&reader, Purpose::AddData, &sealed[..at]).is_err(), "cut at {at}");
+        assert!(
+            seal::open(&reader, Purpose::AddData, &changed).is_err(),
+            "byte {at}"
+        );
+        assert!(
+            seal::open(&reader, Purpose::AddData, &sealed[..at]).is_err(),
+            "cut at {at}"
+        );
     }
     // A key of small order would make the shared secret known to all.
     assert!(seal::seal(&[0; 32], Purpose::AddData, b"text", &entropy).is_err());
@@ -152,7 +185,13 @@ fn plain() -> SectionPlain {
         et_ns: Some(1_700_000_000_000_000_000),
         leads: Some(vec!["I".into(), "II".into()]),
     };
-    let open = Grant { st_ns: None, et_ns: None, leads: None, metadata: BTreeMap::new(), ..grant.clone() };
+    let open = Grant {
+        st_ns: None,
+        et_ns: None,
+        leads: None,
+        metadata: BTreeMap::new(),
+        ..grant.clone()
+    };
     SectionPlain {
         patient: party(3).sign_public(),
         requester: party(4).sign_public(),
@@ -163,7 +202,10 @@ fn plain() -> SectionPlain {
 }
 
 fn made() -> session::Made {
-    let (provider, requester) = (party(1).seal_public().unwrap(), party(4).seal_public().unwrap());
+    let (provider, requester) = (
+        party(1).seal_public().unwrap(),
+        party(4).seal_public().unwrap(),
+    );
     let entropy = CountingEntropy::new(3);
     session::make(&party(3), &provider, &requester, &[plain()], &entropy).unwrap()
 }
@@ -172,13 +214,23 @@ fn made() -> session::Made {
 fn a_session_opens_for_its_three_readers() {
     let made = made();
     let post = session::encode_post(&made.entry, &made.record).unwrap();
-    golden("session.json", &json!({"entry": hex::encode(&made.entry), "sid": hex::encode(made.sid),
+    golden(
+        "session.json",
+        &json!({"entry": hex::encode(&made.entry), "sid": hex::encode(made.sid),
         "record": hex::encode(made.record.encode().unwrap()), "post": hex::encode(&post),
-        "plain": hex::encode(plain().encode().unwrap())}));
+        "plain": hex::encode(plain().encode().unwrap())}),
+    );
     let section = &made.record.sections[0];
-    let readers = [(1, Reader::Provider), (4, Reader::Requester), (3, Reader::Patient)];
+    let readers = [
+        (1, Reader::Provider),
+        (4, Reader::Requester),
+        (3, Reader::Patient),
+    ];
     for (seed, who) in readers {
-        assert_eq!(session::open_section(section, &party(seed), who).unwrap(), plain());
+        assert_eq!(
+            session::open_section(section, &party(seed), who).unwrap(),
+            plain()
+        );
         assert!(session::open_section(section, &party(9), who).is_err());
         let mut changed = section.clone();
         changed.ciphertext[0] ^= 1;
@@ -186,22 +238,41 @@ fn a_session_opens_for_its_three_readers() {
     }
     let signed = event::decode(&made.entry).unwrap();
     signed.verify(&party(3).sign_public()).unwrap();
-    let Event::CreateSession { sections, content, .. } = signed.event else { panic!() };
+    let Event::CreateSession {
+        sections, content, ..
+    } = signed.event
+    else {
+        panic!()
+    };
     assert_eq!(sections, made.record.digest().unwrap());
     let own = party(3).seal.unwrap();
-    assert_eq!(session::open_content(&content, &own).unwrap(), vec![plain()]);
-    assert_eq!(session::decode_post(&post).unwrap(), (made.entry.clone(), made.record.clone()));
+    assert_eq!(
+        session::open_content(&content, &own).unwrap(),
+        vec![plain()]
+    );
+    assert_eq!(
+        session::decode_post(&post).unwrap(),
+        (made.entry.clone(), made.record.clone())
+    );
     assert_eq!(made.sid, event::leaf_hash(&made.entry));
 }
 
 #[test]
 fn two_sessions_never_share_a_key() {
-    let (provider, requester) = (party(1).seal_public().unwrap(), party(4).seal_public().unwrap());
+    let (provider, requester) = (
+        party(1).seal_public().unwrap(),
+        party(4).seal_public().unwrap(),
+    );
     let entropy = CountingEntropy::new(4);
     let twice = [plain(), plain()];
     let made = session::make(&party(3), &provider, &requester, &twice, &entropy).unwrap();
-    let [a, b] = made.record.sections.as_slice() else { panic!() };
-    assert_ne!(a.ciphertext, b.ciphertext, "the nonce is zero, so the keys must differ");
+    let [a, b] = made.record.sections.as_slice() else {
+        panic!()
+    };
+    assert_ne!(
+        a.ciphertext, b.ciphertext,
+        "the nonce is zero, so the keys must differ"
+    );
 }
 
 #[test]
@@ -238,7 +309,10 @@ fn records_are_strict_and_bounded() {
 
 #[test]
 fn nobody_grants_for_another_patient() {
-    let (provider, requester) = (party(1).seal_public().unwrap(), party(4).seal_public().unwrap());
+    let (provider, requester) = (
+        party(1).seal_public().unwrap(),
+        party(4).seal_public().unwrap(),
+    );
     let entropy = CountingEntropy::new(5);
     let refusal = session::make(&party(5), &provider, &requester, &[plain()], &entropy);
     assert_eq!(refusal.unwrap_err().kind, FailureKind::BadInput);
@@ -258,13 +332,18 @@ fn claims() -> Claims {
 
 #[test]
 fn a_token_is_that_of_the_shared_vectors() {
-    let Some(vectors) = shared_vector("ledger.json") else { return };
+    let Some(vectors) = shared::json("vectors/ledger.json") else {
+        return;
+    };
     let text = vectors["request_token"].as_str().unwrap();
     let key = party(4);
     assert_eq!(token::peek_kid(text).unwrap(), key.key_id());
     let claims = token::verify(text, &key.sign_public()).unwrap();
     assert_eq!(claims.aud, vectors["origin"].as_str().unwrap());
-    assert_eq!(claims.sid.unwrap().to_string(), vectors["sid"].as_str().unwrap());
+    assert_eq!(
+        claims.sid.unwrap().to_string(),
+        vectors["sid"].as_str().unwrap()
+    );
     assert_eq!((claims.htm.as_str(), claims.exp - claims.iat), ("GET", 300));
     assert_eq!(token::sign(&claims, &key).unwrap(), text);
 }
@@ -279,7 +358,10 @@ fn nothing_in_a_token_chooses_how_it_is_verified() {
     let signed = |header: serde_json::Value, claims: serde_json::Value| {
         let part = |v: serde_json::Value| URL_SAFE_NO_PAD.encode(v.to_string());
         let text = format!("{}.{}", part(header), part(claims));
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(key.sign(text.as_bytes())))
+        format!(
+            "{text}.{}",
+            URL_SAFE_NO_PAD.encode(key.sign(text.as_bytes()))
+        )
     };
     let typ = "chordae-request+jwt";
     let good = || serde_json::to_value(claims()).unwrap();
@@ -291,14 +373,44 @@ fn nothing_in_a_token_chooses_how_it_is_verified() {
         claims
     };
     let mut twins = vec![
-        ("alg none", signed(json!({"alg": "none", "typ": typ, "kid": kid}), good())),
-        ("alg HS256", signed(json!({"alg": "HS256", "typ": typ, "kid": kid}), good())),
-        ("typ JWT", signed(json!({"alg": "EdDSA", "typ": "JWT", "kid": kid}), good())),
-        ("no typ", signed(json!({"alg": "EdDSA", "kid": kid}), good())),
-        ("no kid", signed(json!({"alg": "EdDSA", "typ": typ}), good())),
-        ("kid upper case", signed(json!({"alg": "EdDSA", "typ": typ, "kid": kid.to_uppercase()}), good())),
-        ("jwk", signed(json!({"alg": "EdDSA", "typ": typ, "kid": kid, "jwk": {}}), good())),
-        ("unknown claim", signed(header(), with("admin", json!(true)))),
+        (
+            "alg none",
+            signed(json!({"alg": "none", "typ": typ, "kid": kid}), good()),
+        ),
+        (
+            "alg HS256",
+            signed(json!({"alg": "HS256", "typ": typ, "kid": kid}), good()),
+        ),
+        (
+            "typ JWT",
+            signed(json!({"alg": "EdDSA", "typ": "JWT", "kid": kid}), good()),
+        ),
+        (
+            "no typ",
+            signed(json!({"alg": "EdDSA", "kid": kid}), good()),
+        ),
+        (
+            "no kid",
+            signed(json!({"alg": "EdDSA", "typ": typ}), good()),
+        ),
+        (
+            "kid upper case",
+            signed(
+                json!({"alg": "EdDSA", "typ": typ, "kid": kid.to_uppercase()}),
+                good(),
+            ),
+        ),
+        (
+            "jwk",
+            signed(
+                json!({"alg": "EdDSA", "typ": typ, "kid": kid, "jwk": {}}),
+                good(),
+            ),
+        ),
+        (
+            "unknown claim",
+            signed(header(), with("admin", json!(true))),
+        ),
         ("exp a float", signed(header(), with("exp", json!(1e30)))),
         ("sid short", signed(header(), with("sid", json!("00")))),
         ("no jti", signed(header(), with("jti", json!(null)))),
@@ -313,5 +425,8 @@ fn nothing_in_a_token_chooses_how_it_is_verified() {
     for (name, twin) in twins {
         assert!(token::verify(&twin, &key.sign_public()).is_err(), "{name}");
     }
-    golden("token.json", &json!({"key": hex::encode(key.sign_public()), "token": text}));
+    golden(
+        "token.json",
+        &json!({"key": hex::encode(key.sign_public()), "token": text}),
+    );
 }
