@@ -38,8 +38,13 @@ fn chunk(leads: &[Vec<i32>], at: usize, start_ns: i64) -> Outcome<(ChunkMeta, Ch
     let count = usize::try_from(SLOT_NS / 1_000_000_000).unwrap_or(0) * RATE_HZ as usize;
     let times = (0..count as u64).map(|k| Ok(start_ns + rate.after_ns(k)?));
     let times = times.collect::<Outcome<Vec<_>>>()?;
-    let leads = leads.iter().map(|l| l.iter().skip(at).take(count).copied().collect());
-    let rows = ChunkRows { times, leads: leads.collect() };
+    let leads = leads
+        .iter()
+        .map(|l| l.iter().skip(at).take(count).copied().collect());
+    let rows = ChunkRows {
+        times,
+        leads: leads.collect(),
+    };
     let did = "0b5f6c1e-8a37-4a52-9d0e-6f1c2b3a4d5e".parse()?;
     let lead = |name: &str| Lead {
         name: name.into(),
@@ -51,7 +56,10 @@ fn chunk(leads: &[Vec<i32>], at: usize, start_ns: i64) -> Outcome<(ChunkMeta, Ch
     };
     let meta = ChunkMeta {
         boot: 1,
-        clock: ChunkClock { offset_ns: 0, quality: ClockKind::Synced },
+        clock: ChunkClock {
+            offset_ns: 0,
+            quality: ClockKind::Synced,
+        },
         did,
         end_ns: start_ns + SLOT_NS,
         first_ns: start_ns,
@@ -93,20 +101,25 @@ fn main() -> Outcome<()> {
     let path = path.ok_or_else(|| Failure::bad_input("usage: measure RECORD.dat"))?;
     let bytes = std::fs::read(&path).map_err(|e| Failure::os(&path, &e))?;
     let leads = read_212(&bytes);
-    let clock: Arc<dyn Clock> = Arc::new(OsClock::default());
+    let clock: Arc<dyn Clock> = Arc::new(OsClock);
     let start_ns = 1_700_000_100_000_000_000;
     let (mut file_bits, mut samples, mut files) = (0_usize, 0_usize, Vec::<Bytes>::new());
     let mut seal_us = 0.0;
     for n in 0..6 {
         let (meta, rows) = chunk(&leads, n * 108_000, start_ns)?;
-        seal_us = best_us(clock.as_ref(), || seal(meta.clone(), [7; 32], &rows).map(drop))?;
+        seal_us = best_us(clock.as_ref(), || {
+            seal(meta.clone(), [7; 32], &rows).map(drop)
+        })?;
         let sealed = seal(meta, [7; 32], &rows)?;
         file_bits += sealed.bytes().len() * 8;
         samples += rows.len() * 2;
         files.push(sealed.bytes().clone());
     }
     let file = files.first().cloned().unwrap_or_default();
-    let span = |from: i64| Span { from_ns: start_ns + from, until_ns: start_ns + from + 10_000_000_000 };
+    let span = |from: i64| Span {
+        from_ns: start_ns + from,
+        until_ns: start_ns + from + 10_000_000_000,
+    };
     let open_us = best_us(clock.as_ref(), || open(file.clone()).map(drop))?;
     let two_us = best_us(clock.as_ref(), || {
         read_span(file.clone(), span(143_000_000_000), &[0, 1]).map(drop)

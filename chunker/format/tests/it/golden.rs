@@ -8,7 +8,7 @@ use chordae_chunk::{open, seal};
 use crate::common::{SALT, meta, rows};
 
 const GOLDEN: &[u8] = include_bytes!("../golden/small.parquet");
-const FILE_ROOT: &str = "efa34a00173c03c2c2edb4749341099a6965b2a11c78cf95a8ffbb82d65a48a0";
+const FILE_ROOT: &str = "b3b5590c34b9bafa082a9da9197b7eef60bca45aab6ecd76c07131179ad6ef0f";
 const PAGES_ROOT: &str = "4dc8784ad70ecbd2f4d13ccf063bafdc6d59c68c326d34b397932b91ceb6c9ff";
 
 fn digest(text: &str) -> Digest {
