@@ -72,7 +72,11 @@ impl TrustedLog {
         check_origin(origin)?;
         let key = VerifyingKey::from_bytes(key).ok().filter(|k| !k.is_weak());
         let key = key.ok_or_else(|| Failure::bad_input("the log key is not an Ed25519 key"))?;
-        Ok(Self { origin: origin.to_owned(), id: key_hash(origin, &key), key })
+        Ok(Self {
+            origin: origin.to_owned(),
+            id: key_hash(origin, &key),
+            key,
+        })
     }
 
     /// Reads a C2SP verifier key, `origin+hash+base64`.
@@ -90,7 +94,11 @@ impl TrustedLog {
             _ => return Err(bad()),
         };
         let log = Self::new(origin, &key)?;
-        if log.vkey() == text { Ok(log) } else { Err(bad()) }
+        if log.vkey() == text {
+            Ok(log)
+        } else {
+            Err(bad())
+        }
     }
 
     /// The C2SP verifier key, `origin+hash+base64`.
@@ -136,7 +144,10 @@ impl Verifiers for TrustedLog {
         if name == self.origin && id == self.id {
             return Ok(self);
         }
-        Err(VerificationError::UnknownKey { name: name.to_owned(), id })
+        Err(VerificationError::UnknownKey {
+            name: name.to_owned(),
+            id,
+        })
     }
 }
 
@@ -173,7 +184,9 @@ pub fn open(text: &str, log: &TrustedLog) -> Outcome<Checkpoint> {
     let body = tlog_tiles::Checkpoint::from_bytes(note.text())
         .map_err(|e| Failure::bad_input(e.to_string()))?;
     if body.to_bytes() != note.text() || !body.extension().is_empty() {
-        return Err(Failure::bad_input("the checkpoint has extension lines or a second spelling"));
+        return Err(Failure::bad_input(
+            "the checkpoint has extension lines or a second spelling",
+        ));
     }
     if body.origin() != log.origin {
         return Err(Failure::damaged(format!(
@@ -183,9 +196,15 @@ pub fn open(text: &str, log: &TrustedLog) -> Outcome<Checkpoint> {
         )));
     }
     note.verify(log).map_err(|e| {
-        Failure::damaged(format!("the checkpoint is not signed by the trusted log key: {e}"))
+        Failure::damaged(format!(
+            "the checkpoint is not signed by the trusted log key: {e}"
+        ))
     })?;
-    Ok(Checkpoint { origin: body.origin().to_owned(), size: body.size(), root: body.hash().0 })
+    Ok(Checkpoint {
+        origin: body.origin().to_owned(),
+        size: body.size(),
+        root: body.hash().0,
+    })
 }
 
 #[cfg(test)]
@@ -203,7 +222,11 @@ mod tests {
     }
 
     fn checkpoint() -> Checkpoint {
-        Checkpoint { origin: ORIGIN.into(), size: 7, root: [9; 32] }
+        Checkpoint {
+            origin: ORIGIN.into(),
+            size: 7,
+            root: [9; 32],
+        }
     }
 
     #[test]
@@ -223,10 +246,18 @@ mod tests {
     fn only_the_trusted_key_under_the_trusted_name_counts() {
         let text = checkpoint().sign(&key(5)).unwrap();
         assert!(open(&text, &trusted(6)).is_err(), "another key");
-        let other = Checkpoint { origin: "elsewhere".into(), ..checkpoint() };
-        assert!(open(&other.sign(&key(5)).unwrap(), &trusted(5)).is_err(), "another origin");
+        let other = Checkpoint {
+            origin: "elsewhere".into(),
+            ..checkpoint()
+        };
+        assert!(
+            open(&other.sign(&key(5)).unwrap(), &trusted(5)).is_err(),
+            "another origin"
+        );
         // The body of a strange origin, with a signature line in the trusted name.
-        let body = tlog_tiles::Checkpoint::new("elsewhere", 7, Hash([9; 32]), "").unwrap().to_bytes();
+        let body = tlog_tiles::Checkpoint::new("elsewhere", 7, Hash([9; 32]), "")
+            .unwrap()
+            .to_bytes();
         let id = key_hash(ORIGIN, &key(5).verifying_key());
         let sig = Signature::new(ORIGIN.into(), id, key(5).sign(&body).to_vec()).unwrap();
         let note = Note::new(&body, &[sig]).unwrap().to_bytes();
@@ -237,11 +268,16 @@ mod tests {
     fn unknown_signatures_are_ignored_before_and_after() {
         let text = checkpoint().sign(&key(5)).unwrap();
         let (body, line) = text.rsplit_once("\n\n").unwrap();
-        let witness = Signature::new("witness.example".into(), 1, vec![3; 72]).unwrap().to_bytes();
+        let witness = Signature::new("witness.example".into(), 1, vec![3; 72])
+            .unwrap()
+            .to_bytes();
         let witness = String::from_utf8(witness).unwrap();
         open(&format!("{body}\n\n{witness}{line}"), &trusted(5)).unwrap();
         open(&format!("{body}\n\n{line}{witness}"), &trusted(5)).unwrap();
-        assert!(open(&format!("{body}\n\n{witness}"), &trusted(5)).is_err(), "only a stranger's");
+        assert!(
+            open(&format!("{body}\n\n{witness}"), &trusted(5)).is_err(),
+            "only a stranger's"
+        );
     }
 
     #[test]
@@ -284,6 +320,9 @@ mod tests {
             assert!(TrustedLog::from_vkey(&bad).is_err(), "{bad:?}");
         }
         assert!(TrustedLog::new("a b", &trusted(5).key()).is_err());
-        assert!(TrustedLog::new(ORIGIN, &[0; 32]).is_err(), "a small-order key");
+        assert!(
+            TrustedLog::new(ORIGIN, &[0; 32]).is_err(),
+            "a small-order key"
+        );
     }
 }

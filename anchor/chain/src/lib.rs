@@ -21,6 +21,7 @@ pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 pub mod event;
+pub mod finding;
 pub mod keys;
 pub mod link;
 pub mod merkle;

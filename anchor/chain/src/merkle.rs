@@ -65,7 +65,10 @@ impl Frontier {
         if peaks.len() != want.len() {
             return Err(Failure::damaged("stored log hashes are missing"));
         }
-        Ok(Self { size, peaks: peaks.into_iter().map(|h| h.0).collect() })
+        Ok(Self {
+            size,
+            peaks: peaks.into_iter().map(|h| h.0).collect(),
+        })
     }
 
     /// Leaves so far.
@@ -93,7 +96,9 @@ impl Frontier {
     /// The root of the tree.
     pub fn root(&self) -> NodeHash {
         let mut peaks = self.peaks.iter().rev();
-        let Some(last) = peaks.next() else { return EMPTY_ROOT };
+        let Some(last) = peaks.next() else {
+            return EMPTY_ROOT;
+        };
         peaks.fold(*last, |right, left| node_hash(*left, right))
     }
 }
@@ -108,7 +113,12 @@ impl StoredHashes {
     /// Those of a tree over leaf hashes.
     pub fn of(leaves: &[NodeHash]) -> Self {
         let mut frontier = Frontier::new();
-        Self { hashes: leaves.iter().flat_map(|leaf| frontier.append(*leaf)).collect() }
+        Self {
+            hashes: leaves
+                .iter()
+                .flat_map(|leaf| frontier.append(*leaf))
+                .collect(),
+        }
     }
 }
 
@@ -116,7 +126,8 @@ impl HashReader for StoredHashes {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog_tiles::Error> {
         let one = |i: &u64| {
             let hash = usize::try_from(*i).ok().and_then(|i| self.hashes.get(i));
-            hash.map(|h| Hash(*h)).ok_or(tlog_tiles::Error::IndexesNotInTree)
+            hash.map(|h| Hash(*h))
+                .ok_or(tlog_tiles::Error::IndexesNotInTree)
         };
         indexes.iter().map(one).collect()
     }
@@ -129,7 +140,9 @@ impl HashReader for StoredHashes {
 /// `BadInput` for an index outside the tree, `Damaged` if the reader fails.
 pub fn inclusion_path(size: u64, index: u64, stored: &impl HashReader) -> Outcome<Vec<NodeHash>> {
     if index >= size {
-        return Err(Failure::bad_input(format!("no leaf {index} in a log of {size}")));
+        return Err(Failure::bad_input(format!(
+            "no leaf {index} in a log of {size}"
+        )));
     }
     let path = tlog_tiles::prove_record(size, index, stored).map_err(unreadable)?;
     Ok(path.into_iter().map(|h| h.0).collect())
@@ -163,7 +176,9 @@ pub fn check_inclusion(
 /// `BadInput` for `old > size`, `Damaged` if the reader fails.
 pub fn consistency_path(size: u64, old: u64, stored: &impl HashReader) -> Outcome<Vec<NodeHash>> {
     if old > size {
-        return Err(Failure::bad_input(format!("a log of {old} is no prefix of one of {size}")));
+        return Err(Failure::bad_input(format!(
+            "a log of {old} is no prefix of one of {size}"
+        )));
     }
     if old == 0 {
         return Ok(Vec::new());
@@ -182,7 +197,12 @@ pub fn check_consistency(
     new: (u64, NodeHash),
     path: &[NodeHash],
 ) -> Outcome<()> {
-    let not = || Err(Failure::damaged(format!("the log of {} does not begin with that of {}", new.0, old.0)));
+    let not = || {
+        Err(Failure::damaged(format!(
+            "the log of {} does not begin with that of {}",
+            new.0, old.0
+        )))
+    };
     if old.0 > new.0 || path.len() > CONSISTENCY_MAX {
         return not();
     }
@@ -229,9 +249,17 @@ mod tests {
             let leaves = leaves(n);
             assert_eq!(root(&leaves), model(&leaves), "{n}");
             let stored = StoredHashes::of(&leaves);
-            assert_eq!(tlog_tiles::tree_hash(n, &stored).unwrap().0, model(&leaves), "{n}");
+            assert_eq!(
+                tlog_tiles::tree_hash(n, &stored).unwrap().0,
+                model(&leaves),
+                "{n}"
+            );
             assert_eq!(stored.hashes.len() as u64, tlog_tiles::stored_hash_count(n));
-            assert_eq!(Frontier::load(n, &stored).unwrap().root(), model(&leaves), "{n}");
+            assert_eq!(
+                Frontier::load(n, &stored).unwrap().root(),
+                model(&leaves),
+                "{n}"
+            );
         }
     }
 
@@ -244,7 +272,10 @@ mod tests {
             loaded.append(*leaf);
         }
         assert_eq!((loaded.size(), loaded.root()), (100, model(&all)));
-        assert!(Frontier::load(38, &stored).is_err(), "a hash that is not there");
+        assert!(
+            Frontier::load(38, &stored).is_err(),
+            "a hash that is not there"
+        );
     }
 
     proptest! {

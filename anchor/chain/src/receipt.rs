@@ -66,17 +66,23 @@ impl Proof {
         if text.len() > TEXT_MAX {
             return Err(bad("longer than 256 KiB"));
         }
-        let (head, checkpoint) = text.split_once("\n\n").ok_or_else(|| bad("no checkpoint"))?;
+        let (head, checkpoint) = text
+            .split_once("\n\n")
+            .ok_or_else(|| bad("no checkpoint"))?;
         let mut lines = head.split('\n');
         if lines.next() != Some(HEADER) {
             return Err(bad("it does not begin with c2sp.org/tlog-proof@v1"));
         }
         let mut line = lines.next();
         if let Some(extra) = line.and_then(|l| l.strip_prefix("extra ")) {
-            STANDARD.decode(extra).map_err(|_| bad("extra data that is not base64"))?;
+            STANDARD
+                .decode(extra)
+                .map_err(|_| bad("extra data that is not base64"))?;
             line = lines.next();
         }
-        let digits = line.and_then(|l| l.strip_prefix("index ")).ok_or_else(|| bad("no index"))?;
+        let digits = line
+            .and_then(|l| l.strip_prefix("index "))
+            .ok_or_else(|| bad("no index"))?;
         let leaf_index: u64 = digits.parse().map_err(|_| bad("no index"))?;
         if leaf_index.to_string() != digits {
             return Err(bad("the index has a second spelling"));
@@ -86,7 +92,11 @@ impl Proof {
             bytes.ok_or_else(|| bad("a path line is not the base64 of 32 bytes"))
         };
         let path = lines.map(hash).collect::<Outcome<Vec<_>>>()?;
-        Ok(Self { leaf_index, path, checkpoint: checkpoint.to_owned() })
+        Ok(Self {
+            leaf_index,
+            path,
+            checkpoint: checkpoint.to_owned(),
+        })
     }
 
     /// The checkpoint, if one of the policy's logs has signed it.
@@ -110,10 +120,18 @@ impl Proof {
     /// `Damaged` if not, `BadInput` for an entry no log holds.
     pub fn check_entry(&self, entry: &[u8], checkpoint: &Checkpoint) -> Outcome<()> {
         if entry.len() > limits::ENTRY_BYTES_MAX {
-            return Err(Failure::bad_input("the entry is longer than any of a log's"));
+            return Err(Failure::bad_input(
+                "the entry is longer than any of a log's",
+            ));
         }
         let leaf = merkle::leaf_hash(entry);
-        merkle::check_inclusion(checkpoint.size, checkpoint.root, self.leaf_index, leaf, &self.path)
+        merkle::check_inclusion(
+            checkpoint.size,
+            checkpoint.root,
+            self.leaf_index,
+            leaf,
+            &self.path,
+        )
     }
 }
 
@@ -126,7 +144,10 @@ pub fn verify(entry: &[u8], text: &str, trust: &TrustFile) -> Outcome<Receipt> {
     let proof = Proof::parse(text)?;
     let checkpoint = proof.open_checkpoint(&trust.policy()?)?;
     proof.check_entry(entry, &checkpoint)?;
-    Ok(Receipt { leaf_index: proof.leaf_index, checkpoint })
+    Ok(Receipt {
+        leaf_index: proof.leaf_index,
+        checkpoint,
+    })
 }
 
 #[cfg(test)]
@@ -142,14 +163,27 @@ mod tests {
         let key = SigningKey::from_bytes(&[5; 32]);
         let entries: Vec<Vec<u8>> = (0..11u8).map(|i| vec![i; 5]).collect();
         let leaves: Vec<NodeHash> = entries.iter().map(|e| merkle::leaf_hash(e)).collect();
-        let checkpoint =
-            Checkpoint { origin: ORIGIN.into(), size: 11, root: merkle::root(&leaves) };
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: 11,
+            root: merkle::root(&leaves),
+        };
         let path = merkle::inclusion_path(11, 6, &merkle::StoredHashes::of(&leaves)).unwrap();
         let text = make(6, &path, &checkpoint.sign(&key).unwrap());
         let log = TrustedLog::new(ORIGIN, &key.verifying_key().to_bytes()).unwrap();
         let policy = trust::policy_text(&log);
         let (providers, sequencers) = (Vec::new(), Vec::new());
-        (entries, text, TrustFile { origin: ORIGIN.into(), policy, providers, sequencers, ca: None })
+        (
+            entries,
+            text,
+            TrustFile {
+                origin: ORIGIN.into(),
+                policy,
+                providers,
+                sequencers,
+                ca: None,
+            },
+        )
     }
 
     #[test]
@@ -164,7 +198,10 @@ mod tests {
             let mut bent = text.clone().into_bytes();
             bent[at] ^= 1;
             if let Ok(bent) = String::from_utf8(bent) {
-                assert!(verify(&entries[6], &bent, &trust).is_err(), "byte {at}: {bent}");
+                assert!(
+                    verify(&entries[6], &bent, &trust).is_err(),
+                    "byte {at}: {bent}"
+                );
             }
         }
     }
@@ -175,13 +212,22 @@ mod tests {
         let check = |text: &str| verify(&entries[6], text, &trust);
         check(&text.replace("\nindex", "\nextra AAAA\nindex")).unwrap();
         for (what, bad) in [
-            ("extra that is no base64", text.replace("\nindex", "\nextra ?\nindex")),
-            ("extra after the index", text.replace("index 6\n", "index 6\nextra AAAA\n")),
+            (
+                "extra that is no base64",
+                text.replace("\nindex", "\nextra ?\nindex"),
+            ),
+            (
+                "extra after the index",
+                text.replace("index 6\n", "index 6\nextra AAAA\n"),
+            ),
             ("a leading zero", text.replace("index 6", "index 06")),
             ("a plus", text.replace("index 6", "index +6")),
             ("another version", text.replace("proof@v1", "proof@v2")),
             ("carriage returns", text.replace('\n', "\r\n")),
-            ("no checkpoint", text.split_once("\n\n").unwrap().0.to_owned()),
+            (
+                "no checkpoint",
+                text.split_once("\n\n").unwrap().0.to_owned(),
+            ),
             ("nothing", String::new()),
         ] {
             assert!(check(&bad).is_err(), "{what} was accepted");

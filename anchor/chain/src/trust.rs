@@ -66,7 +66,9 @@ impl TrustFile {
             .map_err(|e| Failure::bad_input(format!("not a trust file: {e}")))?;
         file.policy()?;
         let misplaced = |list: &[PublicIdentity], role: Role| {
-            list.iter().find(|who| who.role != role).map(|who| who.name.clone())
+            list.iter()
+                .find(|who| who.role != role)
+                .map(|who| who.name.clone())
         };
         let wrong = misplaced(&file.providers, Role::Provider)
             .or_else(|| misplaced(&file.sequencers, Role::Sequencer));
@@ -84,7 +86,8 @@ impl TrustFile {
     /// `Internal` if it cannot be written.
     pub fn to_json(&self) -> Outcome<String> {
         let text = serde_json::to_string_pretty(self);
-        text.map(|t| t + "\n").map_err(|e| Failure::internal(format!("trust file: {e}")))
+        text.map(|t| t + "\n")
+            .map_err(|e| Failure::internal(format!("trust file: {e}")))
     }
 
     /// The policy, with every log of this file's origin.
@@ -131,13 +134,19 @@ impl Policy {
     /// `BadInput` naming the line that is wrong, or for a policy that demands witnesses.
     pub fn parse(text: &str) -> Outcome<Self> {
         if text.len() > TEXT_MAX || text.bytes().any(|b| b < b' ' && b != b'\t' && b != b'\n') {
-            return Err(Failure::bad_input("too long, or it holds a control character"));
+            return Err(Failure::bad_input(
+                "too long, or it holds a control character",
+            ));
         }
         let mut reading = Reading::default();
         for (n, line) in (1..).zip(text.lines()) {
-            reading.line(line).map_err(|e| e.during(format_args!("line {n}")))?;
+            reading
+                .line(line)
+                .map_err(|e| e.during(format_args!("line {n}")))?;
         }
-        let quorum = reading.quorum.ok_or_else(|| Failure::bad_input("there is no quorum line"))?;
+        let quorum = reading
+            .quorum
+            .ok_or_else(|| Failure::bad_input("there is no quorum line"))?;
         if quorum != "none" {
             return Err(Failure::bad_input(format!(
                 "quorum {quorum:?} demands witnesses; not supported yet"
@@ -160,14 +169,18 @@ impl Reading {
             ["witness", name, vkey] | ["witness", name, vkey, _] => self.witness(name, vkey),
             ["group", name, k, ref members @ ..] => self.group(name, k, members),
             ["quorum", name] => self.set_quorum(name),
-            _ => Err(Failure::bad_input("not a log, witness, group or quorum line")),
+            _ => Err(Failure::bad_input(
+                "not a log, witness, group or quorum line",
+            )),
         }
     }
 
     fn log(&mut self, vkey: &str) -> Outcome<()> {
         let log = TrustedLog::from_vkey(vkey)?;
         if self.logs.len() >= NAMES_MAX || self.logs.iter().any(|l| l.key() == log.key()) {
-            return Err(Failure::bad_input("a log key occurs twice, or there are too many logs"));
+            return Err(Failure::bad_input(
+                "a log key occurs twice, or there are too many logs",
+            ));
         }
         self.logs.push(log);
         Ok(())
@@ -177,7 +190,11 @@ impl Reading {
     fn witness(&mut self, name: &str, vkey: &str) -> Outcome<()> {
         let key = match vkey.split('+').collect::<Vec<_>>().as_slice() {
             [_, id, key] if id.len() == 8 && !key.is_empty() => (*key).to_owned(),
-            _ => return Err(Failure::bad_input(format!("{vkey:?} is not a verifier key"))),
+            _ => {
+                return Err(Failure::bad_input(format!(
+                    "{vkey:?} is not a verifier key"
+                )));
+            }
         };
         if self.witness_keys.contains(&key) {
             return Err(Failure::bad_input("a witness key occurs twice"));
@@ -194,7 +211,9 @@ impl Reading {
             k => k.parse().ok(),
         };
         if !threshold.is_some_and(|k| (1..=members.len()).contains(&k)) {
-            return Err(Failure::bad_input(format!("group {name:?} has no usable threshold")));
+            return Err(Failure::bad_input(format!(
+                "group {name:?} has no usable threshold"
+            )));
         }
         for member in members {
             match self.names.get_mut(*member) {
@@ -203,7 +222,9 @@ impl Reading {
                     return Err(Failure::bad_input(format!("{member:?} is a member twice")));
                 }
                 None => {
-                    return Err(Failure::bad_input(format!("{member:?} is not defined above")));
+                    return Err(Failure::bad_input(format!(
+                        "{member:?} is not defined above"
+                    )));
                 }
             }
         }
@@ -243,12 +264,19 @@ mod tests {
     }
 
     fn policy(text: &str) -> Outcome<Policy> {
-        Policy::parse(&text.replace("LOG", &log(1).vkey()).replace("OTHER", &log(2).vkey()))
+        Policy::parse(
+            &text
+                .replace("LOG", &log(1).vkey())
+                .replace("OTHER", &log(2).vkey()),
+        )
     }
 
     #[test]
     fn a_policy_without_witnesses_is_read_in_every_spelling() {
-        assert_eq!(Policy::parse(&policy_text(&log(1))).unwrap().logs, vec![log(1)]);
+        assert_eq!(
+            Policy::parse(&policy_text(&log(1))).unwrap().logs,
+            vec![log(1)]
+        );
         let spaced = "# ours\n\n \tlog\tLOG  https://log.example \nlog OTHER\n quorum  none";
         assert_eq!(policy(spaced).unwrap().logs, vec![log(1), log(2)]);
         // Witnesses that nobody demands.
@@ -262,7 +290,10 @@ mod tests {
             "log LOG\nwitness W w.example+01234567+BAAA\ngroup G any W\nquorum G\n",
         ] {
             let why = policy(text).unwrap_err().why;
-            assert!(why.contains("demands witnesses; not supported yet"), "{why}");
+            assert!(
+                why.contains("demands witnesses; not supported yet"),
+                "{why}"
+            );
         }
     }
 
@@ -274,16 +305,46 @@ mod tests {
             ("no log", "quorum none\n".into()),
             ("two quorums", "log LOG\nquorum none\nquorum none\n".into()),
             ("a log twice", "log LOG\nlog LOG\nquorum none\n".into()),
-            ("an unknown line", "log LOG\nquorum none\nallow all\n".into()),
+            (
+                "an unknown line",
+                "log LOG\nquorum none\nallow all\n".into(),
+            ),
             ("no key", "log x\nquorum none\n".into()),
             ("an undefined quorum", "log LOG\nquorum W\n".into()),
-            ("an undefined member", "log LOG\ngroup G 1 W\nquorum none\n".into()),
-            ("threshold 0", format!("log LOG\n{witness}group G 0 W\nquorum none\n")),
-            ("threshold 2 of 1", format!("log LOG\n{witness}group G 2 W\nquorum none\n")),
-            ("a member twice", format!("log LOG\n{witness}group G 1 W W\nquorum none\n")),
-            ("a name twice", format!("log LOG\n{witness}{}quorum none\n", witness.replace("BAAA", "BBBB"))),
-            ("a witness twice", format!("log LOG\n{witness}{}quorum none\n", witness.replace("W w", "V w"))),
-            ("a witness called none", "log LOG\nwitness none w+01234567+BA\nquorum none\n".into()),
+            (
+                "an undefined member",
+                "log LOG\ngroup G 1 W\nquorum none\n".into(),
+            ),
+            (
+                "threshold 0",
+                format!("log LOG\n{witness}group G 0 W\nquorum none\n"),
+            ),
+            (
+                "threshold 2 of 1",
+                format!("log LOG\n{witness}group G 2 W\nquorum none\n"),
+            ),
+            (
+                "a member twice",
+                format!("log LOG\n{witness}group G 1 W W\nquorum none\n"),
+            ),
+            (
+                "a name twice",
+                format!(
+                    "log LOG\n{witness}{}quorum none\n",
+                    witness.replace("BAAA", "BBBB")
+                ),
+            ),
+            (
+                "a witness twice",
+                format!(
+                    "log LOG\n{witness}{}quorum none\n",
+                    witness.replace("W w", "V w")
+                ),
+            ),
+            (
+                "a witness called none",
+                "log LOG\nwitness none w+01234567+BA\nquorum none\n".into(),
+            ),
             ("a carriage return", "log LOG\r\nquorum none\r\n".into()),
         ] {
             assert!(policy(&text).is_err(), "{what} was accepted");

@@ -1,9 +1,15 @@
 //! One binary for all integration tests of the crate.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a broken setting must fail the test, also where a helper makes it"
+)]
 
 mod bench_keys;
-mod event_formats;
-mod party_formats;
 mod bundle;
+mod event_formats;
 mod golden_meta;
+mod party_formats;
 mod shared;
 mod vectors_digests;

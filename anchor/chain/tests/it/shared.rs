@@ -5,7 +5,12 @@ use std::path::PathBuf;
 /// The text of a shared file; `None` (after saying so) where it is missing and that is allowed.
 pub(crate) fn text(name: &str) -> Option<String> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let path = here.ancestors().nth(3).expect("the workspace has a parent").join("shared").join(name);
+    let path = here
+        .ancestors()
+        .nth(3)
+        .expect("the workspace has a parent")
+        .join("shared")
+        .join(name);
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(e) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
