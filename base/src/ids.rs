@@ -219,3 +219,74 @@ hash_type!(
     /// SHA-256 of a party's 32-byte Ed25519 public key.
     KeyId
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seams::fake::FakeEntropy;
+
+    #[test]
+    fn names_keep_the_rule() {
+        for good in ["a", "0", "monitor-7", "icu.3_bed-12", &"x".repeat(64)] {
+            assert_eq!(DeviceId::new(good).unwrap().as_str(), good);
+        }
+        let long = "x".repeat(65);
+        let bad = [
+            "", ".", "-a", "_a", ".a", "A", "a b", "a/b", "a\0", "a+", "a#", "\u{e9}", "a\n", "..",
+            &long,
+        ];
+        for text in bad {
+            assert!(
+                DeviceId::new(text).is_err() && StreamName::new(text).is_err(),
+                "{text:?}"
+            );
+        }
+        assert!(
+            serde_json::from_str::<DeviceId>("\"A\"").is_err(),
+            "serde goes through the check"
+        );
+    }
+
+    #[test]
+    fn a_stream_key_is_two_names_and_one_slash() {
+        let key: StreamKey = "bed-1/ecg".parse().unwrap();
+        assert_eq!((key.device.as_str(), key.stream.as_str()), ("bed-1", "ecg"));
+        assert_eq!(key.to_string(), "bed-1/ecg");
+        for bad in ["bed-1", "bed-1/", "/ecg", "a/b/c", "a//b"] {
+            assert!(bad.parse::<StreamKey>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_did_is_a_version_4_uuid_with_one_text() {
+        let did = Did::random(&FakeEntropy::new(7));
+        let text = did.to_string();
+        assert_eq!(text.parse::<Did>().unwrap(), did);
+        assert_eq!(text.as_bytes().get(14), Some(&b'4'));
+        assert_eq!(did.0[8] & 0xc0, 0x80);
+        let braced = format!("{{{text}}}");
+        for bad in [
+            text.to_uppercase(),
+            text.replace('-', ""),
+            braced,
+            format!("urn:uuid:{text}"),
+        ] {
+            assert!(bad.parse::<Did>().is_err(), "{bad}");
+        }
+        assert_ne!(Did::random(&FakeEntropy::new(8)), did);
+    }
+
+    #[test]
+    fn digests_are_lower_case_hex() {
+        let digest = Digest([0xab; 32]);
+        assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+        for bad in [
+            "AB".repeat(32),
+            "ab".repeat(31),
+            "ab".repeat(33),
+            "zz".repeat(32),
+        ] {
+            assert!(bad.parse::<Digest>().is_err(), "{bad}");
+        }
+    }
+}

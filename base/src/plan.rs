@@ -82,3 +82,89 @@ impl StreamPlan {
         starts.filter(|from| *from > t_ns).fold(grid, i64::min)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: i64 = time::SECOND_NS;
+
+    fn plan() -> StreamPlan {
+        let did = |n| Did([n; 16]);
+        StreamPlan {
+            first: did(1),
+            tenures: vec![
+                Tenure {
+                    from_ns: 15 * S,
+                    did: did(2),
+                },
+                Tenure {
+                    from_ns: 95 * S,
+                    did: did(3),
+                },
+            ],
+            slots: vec![
+                SlotRule {
+                    from_ns: i64::MIN,
+                    len_ns: 10 * S,
+                },
+                SlotRule {
+                    from_ns: 60 * S,
+                    len_ns: 60 * S,
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn rows_belong_to_the_tenure_they_fall_in() {
+        let plan = plan();
+        let at = |t: i64| plan.did_at(t).0[0];
+        assert_eq!(
+            (
+                at(i64::MIN),
+                at(15 * S - 1),
+                at(15 * S),
+                at(95 * S),
+                at(i64::MAX)
+            ),
+            (1, 1, 2, 3, 3)
+        );
+        assert_eq!(plan.newest(), Did([3; 16]));
+        assert_eq!(plan.dids().count(), 3);
+    }
+
+    #[test]
+    fn a_cell_ends_at_the_grid_or_at_a_change_whichever_comes_first() {
+        let plan = plan();
+        let ends = [
+            (-1, 0),
+            (0, 10),
+            (12, 15),
+            (15, 20),
+            (59, 60),
+            (60, 95),
+            (95, 120),
+            (120, 180),
+        ];
+        for (from, end) in ends {
+            assert_eq!(plan.cell_end(from * S), end * S, "from {from} s");
+        }
+        assert_eq!(
+            (plan.slot_len_at(60 * S - 1), plan.slot_len_at(60 * S)),
+            (10 * S, 60 * S)
+        );
+        assert!(
+            plan.cell_end(i64::MAX) == i64::MAX,
+            "no overflow at the end of time"
+        );
+    }
+
+    #[test]
+    fn without_rules_slots_have_the_default_length() {
+        let mut plan = StreamPlan::new(Did([1; 16]), 10 * S);
+        assert_eq!(plan.slot_len_at(-5), 10 * S);
+        plan.slots.clear();
+        assert_eq!(plan.slot_len_at(0), limits::SLOT_NS_DEFAULT);
+    }
+}

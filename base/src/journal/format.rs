@@ -161,12 +161,27 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the segment begins with the header it must have; the walk then stands behind it.
+    ///
+    /// # Errors
+    /// `Damaged` for the whole header of another segment: no crash writes that.
     pub(super) fn header(&mut self) -> Outcome<bool> {
         if self.len < SEGMENT_HEADER {
             return Ok(false);
         }
         let wanted = segment_header(self.start);
-        let good = self.bytes(0, SEGMENT_HEADER)? == wanted;
+        let header = self.bytes(0, SEGMENT_HEADER)?;
+        let good = header == wanted;
+        let start = header.get(8..16).and_then(|b| <[u8; 8]>::try_from(b).ok());
+        let other = start
+            .map(u64::from_be_bytes)
+            .filter(|start| header == segment_header(*start));
+        if let Some(other) = other.filter(|_| !good) {
+            let why = format!(
+                "{} at offset 0: the header of segment {other}",
+                self.path.display()
+            );
+            return Err(Failure::damaged(why));
+        }
         self.at = SEGMENT_HEADER;
         Ok(good)
     }

@@ -127,12 +127,11 @@ impl GroupCommit {
             record,
             reply: Some(then),
         };
-        match mailbox.try_send(Mail::Append(waiting)) {
-            Err(TrySendError::Full(Mail::Append(waiting))) => {
-                waiting.answer(Err(Failure::busy("too many records wait for this log")));
-            }
-            // A dropped record answers for itself.
-            Ok(()) | Err(_) => {}
+        // Where the thread has ended, the dropped record answers for itself.
+        if let Err(TrySendError::Full(Mail::Append(waiting))) =
+            mailbox.try_send(Mail::Append(waiting))
+        {
+            waiting.answer(Err(Failure::busy("too many records wait for this log")));
         }
     }
 

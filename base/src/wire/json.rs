@@ -5,6 +5,8 @@
 //! metadata or its number: `"SYNCED"`, `"synced"`, `1`. We write numbers and `"SYNCED"`. A frame has
 //! `"leads":[[..],[..]]` with null for no value in place of `deltas`; its `samples` may be left out.
 
+use std::{fmt, marker::PhantomData};
+
 use prost::Message;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -18,7 +20,7 @@ struct BirthTwin {
     boot: u64,
     rate_num: u32,
     rate_den: u32,
-    leads: Vec<LeadTwin>,
+    leads: Vec<Object<LeadTwin>>,
     model: String,
     firmware: String,
     clock: ClockTwin,
@@ -48,6 +50,36 @@ struct FrameTwin {
     leads: Vec<Vec<Option<i32>>>,
     historical: bool,
     clock: ClockTwin,
+}
+
+/// A value that must be a JSON object: a derived reader would take a list of the fields' values as well.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<T: Serialize> Serialize for Object<T> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(out)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> de::Visitor<'de> for Fields<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// A clock by name or number.
@@ -104,7 +136,9 @@ where
 
 fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
     check_payload(bytes)?;
-    serde_json::from_slice(bytes).map_err(|err| Malformed::new(reason::JSON, err.to_string()))
+    let object: Object<T> = serde_json::from_slice(bytes)
+        .map_err(|err| Malformed::new(reason::JSON, err.to_string()))?;
+    Ok(object.0)
 }
 
 /// Numbers, texts and lists always have a JSON form, so this does not fail for our twins.
@@ -119,7 +153,7 @@ impl Birth {
     /// [`Malformed`] naming the first broken rule.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Malformed> {
         let twin: BirthTwin = parse(bytes)?;
-        let leads = twin.leads.into_iter().map(|l| proto::Lead {
+        let leads = twin.leads.into_iter().map(|Object(l)| proto::Lead {
             name: l.name,
             mdc: l.mdc,
             gain: l.gain,
@@ -140,13 +174,15 @@ impl Birth {
 
     /// The JSON twin.
     pub fn to_json(&self) -> String {
-        let leads = self.leads.iter().map(|l| LeadTwin {
-            name: l.name.clone(),
-            mdc: l.mdc,
-            gain: l.gain,
-            baseline: l.baseline,
-            unit: l.unit.clone(),
-            bits: l.bits,
+        let leads = self.leads.iter().map(|l| {
+            Object(LeadTwin {
+                name: l.name.clone(),
+                mdc: l.mdc,
+                gain: l.gain,
+                baseline: l.baseline,
+                unit: l.unit.clone(),
+                bits: l.bits,
+            })
         });
         write(&BirthTwin {
             boot: self.boot,
