@@ -41,6 +41,15 @@ impl Shared {
         segments.first().map(|s| s.start)
     }
 
+    /// The segment that a position lies in or after.
+    fn holding(&self, position: u64) -> Option<Segment> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let n = segments
+            .partition_point(|s| s.start <= position)
+            .checked_sub(1)?;
+        segments.get(n).cloned()
+    }
+
     fn copy(&self) -> Vec<Segment> {
         self.segments
             .read()
@@ -66,18 +75,13 @@ impl Reader {
     /// longer hold; `Io`.
     pub fn read(&self, position: u64) -> Outcome<Bytes> {
         let none = || Failure::not_found(format!("no log record at {position}"));
-        let segments = self.shared.copy();
-        let segment = segments
-            .iter()
-            .rev()
-            .find(|s| s.start <= position)
-            .ok_or_else(none)?;
+        let segment = self.shared.holding(position).ok_or_else(none)?;
         let offset = position - segment.start;
         let room = segment
             .len
             .checked_sub(offset.saturating_add(RECORD_HEADER))
             .ok_or_else(none)?;
-        let file = self.file(segment)?;
+        let file = self.file(&segment)?;
         let read = |buf: &mut [u8], at: u64| {
             file.read_exact_at(buf, at)
                 .map_err(|err| unreadable(&segment.path, at, &err))

@@ -302,8 +302,13 @@ fn rewrite(
     segment: &Segment,
 ) -> Outcome<(Box<dyn DiskFile>, u64)> {
     let tmp = segment.path.with_extension("log.tmp");
-    let fail =
-        |err: io::Error| Failure::os(format_args!("rewrite {}", segment.path.display()), &err);
+    let fail = |err: io::Error| {
+        let (path, needs) = (segment.path.display(), segment.len.max(SEGMENT_HEADER));
+        Failure::os(
+            format_args!("copy {path} (needs {needs} bytes of free disk)"),
+            &err,
+        )
+    };
     let mut fresh = disk.create_new(&tmp).map_err(fail)?;
     let mut out = segment_header(segment.start).to_vec();
     let mut written = 0u64;

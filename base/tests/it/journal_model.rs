@@ -1,10 +1,16 @@
 //! The journal against a plain list, under random use and orderly reopening.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use chordae_base::{FailureKind, journal::Journal, seams::fake::FakeDisk};
+use chordae_base::{
+    FailureKind,
+    journal::{Journal, Settings},
+    seams::{Disk, fake::FakeDisk, real::OsDisk},
+};
 use proptest::prelude::*;
 
-use crate::log::{open, payload, records};
+use crate::log::{open, payload, records, segments};
 
 #[derive(Debug, Clone)]
 enum Do {
@@ -162,4 +168,74 @@ fn a_commit_larger_than_one_write_is_one_commit() {
     for (position, payload) in durable.positions().iter().zip(&batch) {
         assert!(reader.read(*position).unwrap() == payload);
     }
+}
+
+/// The bytes of the module's picture, checksums from another implementation: a change here is a new
+/// format, which must still read this one.
+#[test]
+fn the_bytes_of_a_log_are_pinned() {
+    let disk = FakeDisk::new();
+    let journal = open(&disk).unwrap().journal;
+    let (journal, _) = journal.commit(&["one".into(), "two".into()]).unwrap();
+    let (journal, durable) = journal.mark().unwrap().roll(&["three".into()]).unwrap();
+    assert_eq!(durable.positions(), [74 + 20]);
+    let files: Vec<String> = segments(&disk)
+        .iter()
+        .map(|(_, _, bytes)| hex::encode(bytes))
+        .collect();
+    let first = [
+        "43484a524e4c3031 0000000000000000 b09656b7",
+        "00000003 0000000000000014 1c05d0bc 6f6e65",
+        "00000003 0000000000000014 4ddbc8c4 74776f",
+        "00000000 000000000000003a 0024d561",
+    ];
+    let second = [
+        "43484a524e4c3031 000000000000004a 9a0f6333",
+        "00000005 000000000000004a 8a252350 7468726565",
+    ];
+    assert_eq!(
+        files,
+        [
+            first.concat().replace(' ', ""),
+            second.concat().replace(' ', "")
+        ]
+    );
+    assert_eq!(records(&journal).len(), 3);
+}
+
+#[test]
+fn a_log_on_the_real_disk_survives_its_handle_and_refuses_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let settings = Settings {
+        dir: folder.path().join("new/log"),
+        ..crate::log::settings()
+    };
+    let open = || Journal::open(Arc::clone(&disk), settings.clone());
+    let mut journal = open().unwrap().journal;
+    let mut model = Vec::new();
+    for n in 0..40 {
+        let records = [payload(2 * n), payload(2 * n + 1)];
+        let durable;
+        (journal, durable) = if journal.wants_roll() {
+            journal.roll(&records)
+        } else {
+            journal.commit(&records)
+        }
+        .unwrap();
+        model.extend(durable.positions().iter().copied().zip(records));
+    }
+    let reader = journal.reader();
+    drop(journal);
+    let journal = open().unwrap().journal;
+    assert_eq!(records(&journal), model);
+    let journal = journal.trim(model[40].0).unwrap();
+    assert!(journal.start() > 0 && reader.read(model[79].0).unwrap() == model[79].1);
+    let left = disk.list(&settings.dir).unwrap();
+    drop(journal);
+    let (name, aside) = (&left[0].path, folder.path().join("aside"));
+    disk.rename(name, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, name).unwrap();
+    let failure = open().err().unwrap();
+    assert!(failure.kind == FailureKind::Damaged && failure.why.contains("not part of this log"));
 }
