@@ -120,6 +120,8 @@ pub const SEAL_QUEUE: usize = 256;
 pub const CONNECTION_QUEUE: usize = 1024;
 /// Events waiting for the sequencer.
 pub const LEDGER_QUEUE: usize = 4096;
+/// Commits of links waiting for the notary.
+pub const NOTARY_QUEUE: usize = 256;
 /// Trail records waiting for their sync.
 pub const TRAIL_QUEUE: usize = 1024;
 
@@ -145,6 +147,10 @@ pub const ACK_EVERY: Duration = Duration::from_secs(1);
 pub const ACK_RANGES_MAX: usize = 64;
 /// Live frames waiting for one monitor; the oldest is dropped (QoS 0).
 pub const LIVE_QUEUE: usize = 256;
+/// Monitors with a subscription at a time.
+pub const MONITORS_MAX: usize = 4096;
+/// A peer that does not take what we send is cut after this.
+pub const WRITE_STALL: Duration = Duration::from_secs(10);
 /// How often expiry, revocation and disabling of connected peers is looked at.
 pub const RECHECK_EVERY: Duration = Duration::from_secs(20);
 
@@ -173,6 +179,8 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const LINKS_MAX: usize = 100_000;
 /// Rows of one answer.
 pub const ANSWER_ROWS_MAX: u64 = 50_000_000;
+/// Sessions in the directory.
+pub const SESSIONS_MAX: usize = 100_000;
 /// Sections of a session record.
 pub const SECTIONS_MAX: usize = 64;
 /// Grants in a section.
@@ -190,7 +198,7 @@ pub const LISTED_MAX: usize = 10_000;
 /// Bytes of chunks that all answers at work may hold decoded.
 pub const ANSWERS_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
 /// Pages times columns of one proof bundle.
-pub const PROOF_COLUMNS_MAX: u64 = 2_000_000;
+pub const PROOF_COLUMNS_MAX: u64 = 500_000;
 /// Rows of one piece of an answer.
 pub const PIECE_ROWS: usize = 8192;
 /// Pieces of one answer waiting for its reader.
