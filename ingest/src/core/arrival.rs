@@ -1,0 +1,157 @@
+//! What a door hands to ingest, and what it hears back.
+
+use bytes::Bytes;
+use chordae_base::{
+    StreamKey,
+    wire::{Birth, ClockKind},
+};
+
+/// One connection of one door, for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// All of a frame that decides its fate, without its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FrameHead {
+    /// Boot of the device.
+    pub boot: u64,
+    /// Number within the boot.
+    pub seq: u64,
+    /// Device clock at the first sample.
+    pub t0_ns: i64,
+    /// Samples per lead.
+    pub samples: u32,
+    /// How many leads it carries.
+    pub leads: u32,
+    /// Sent later than recorded.
+    pub historical: bool,
+    /// The clock of `t0_ns`.
+    pub clock: ClockKind,
+    /// First 16 bytes of the digest of (t0_ns, samples, codes).
+    pub print: [u8; 16],
+}
+
+/// What arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// First message of a boot.
+    Birth(Birth),
+    /// A frame: its head, and the frame as protobuf.
+    Frame(FrameHead, Bytes),
+    /// A payload that breaks formats.md 2: reason as metric label, one line for people, the payload.
+    Malformed(&'static str, String, Bytes),
+}
+
+impl Content {
+    /// Bytes of the payload, roughly; births count as small.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Birth(_) => 1024,
+            Self::Frame(_, payload) | Self::Malformed(_, _, payload) => payload.len(),
+        }
+    }
+
+    /// Boot and seq, where there are any.
+    pub fn number(&self) -> (Option<u64>, Option<u64>) {
+        match self {
+            Self::Birth(birth) => (Some(birth.boot), None),
+            Self::Frame(head, _) => (Some(head.boot), Some(head.seq)),
+            Self::Malformed(..) => (None, None),
+        }
+    }
+}
+
+/// What arrived on which stream, and how its sender can be told what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// The stream, already authorised by the door.
+    pub stream: StreamKey,
+    /// What arrived.
+    pub content: Content,
+    /// Our receive time, never less than the one before.
+    pub recv_ns: i64,
+    /// Who sent it.
+    pub conn: ConnId,
+    /// Whether the sender's protocol can carry a refusal. Where it cannot (MQTT 3.1.1), what would come
+    /// back for ever is quarantined and acknowledged.
+    pub can_be_told: bool,
+}
+
+/// Why something was not taken. The sender may drop it: sending it again would not help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It breaks formats.md 2; the label says how.
+    Malformed(&'static str, String),
+    /// A different birth for a known boot.
+    BootReused,
+    /// Another content under a boot and seq that is stored already; this one is quarantined.
+    Conflict,
+    /// More streams than a device may have.
+    TooManyStreams,
+}
+
+impl Refusal {
+    /// Metric label, and the reason in the `ack` topic.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Malformed(reason, _) => reason,
+            Self::BootReused => "boot-reused",
+            Self::Conflict => "conflict",
+            Self::TooManyStreams => "too-many-streams",
+        }
+    }
+
+    /// One line for the sender.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Malformed(reason, why) => format!("{reason}: {why}"),
+            Self::BootReused => {
+                "boot-reused: another birth of this boot is known; a change is a new boot".into()
+            }
+            Self::Conflict => "conflict: another frame with this boot and seq is stored".into(),
+            Self::TooManyStreams => "too-many-streams: this device has as many as it may".into(),
+        }
+    }
+}
+
+/// What became of an [`Offer`]. Sent only after the commit that makes it true.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Durable: stored, parked, quarantined, or a repeat of something that is.
+    Durable,
+    /// Not taken, and never will be.
+    Refused(Refusal),
+    /// No room now (disk or log full). Handed back: a sender that cannot be told may be made to wait.
+    Full(Content),
+    /// It could not be judged now (a chunk could not be read). Not acknowledged: it will come again.
+    Unsure,
+}
+
+/// The `ack` topic's content for one boot of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The stream.
+    pub stream: StreamKey,
+    /// The boot it speaks of.
+    pub boot: u64,
+    /// Inclusive ranges of durable seqs, the newest [`chordae_base::limits::ACK_RANGES_MAX`], ascending.
+    pub durable: Vec<(u64, u64)>,
+    /// Inclusive ranges of refused seqs with their reason, newest last.
+    pub refused: Vec<(u64, u64, &'static str)>,
+    /// Boots whose birth is known, newest received last.
+    pub boots: Vec<u64>,
+}
+
+/// What a connection hears from the service.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The fate of the offer that carried `token`.
+    Fate {
+        /// The connection's own number for the offer.
+        token: u64,
+        /// What became of it.
+        verdict: Verdict,
+    },
+    /// The answer to a question about a boot.
+    Standing(Standing),
+}

@@ -1,0 +1,71 @@
+//! From a payload to [`Content`]: bytes that break formats.md 2 become [`Content::Malformed`] with the
+//! reason as label, never an error of ours.
+
+use bytes::Bytes;
+use chordae_base::{
+    limits,
+    wire::{Birth, Frame, Malformed, reason},
+};
+
+use super::arrival::{Content, FrameHead};
+
+/// How a payload is encoded; the topic says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `.../birth`
+    Birth,
+    /// `.../birth.json`
+    BirthJson,
+    /// `.../frame`
+    Frame,
+    /// `.../frame.json`
+    FrameJson,
+}
+
+/// Decodes a payload. A JSON frame is kept as protobuf, so the log and the live topic hold one form.
+pub fn decode(shape: Shape, payload: Bytes) -> Content {
+    if payload.len() > limits::PAYLOAD_BYTES_MAX {
+        // Only its beginning is kept: a quarantine record must not be larger than a payload may be.
+        let why = format!(
+            "{} bytes, at most {}",
+            payload.len(),
+            limits::PAYLOAD_BYTES_MAX
+        );
+        return Content::Malformed(
+            reason::PAYLOAD_SIZE,
+            why,
+            payload.slice(..limits::PAYLOAD_BYTES_MAX),
+        );
+    }
+    let content = match shape {
+        Shape::Birth => Birth::decode(&payload).map(Content::Birth),
+        Shape::BirthJson => Birth::from_json(&payload).map(Content::Birth),
+        Shape::Frame => Frame::decode(&payload).map(|f| frame(&f, payload.clone())),
+        Shape::FrameJson => Frame::from_json(&payload).and_then(|f| {
+            let encoded = Bytes::from(f.encode());
+            if encoded.len() > limits::PAYLOAD_BYTES_MAX {
+                let why = "longer than a payload may be, once encoded".into();
+                return Err(Malformed {
+                    reason: reason::PAYLOAD_SIZE,
+                    why,
+                });
+            }
+            Ok(frame(&f, encoded))
+        }),
+    };
+    content.unwrap_or_else(|bad| Content::Malformed(bad.reason, bad.why, payload))
+}
+
+fn frame(frame: &Frame, payload: Bytes) -> Content {
+    let head = FrameHead {
+        boot: frame.boot,
+        seq: frame.seq,
+        t0_ns: frame.t0_ns,
+        samples: frame.samples,
+        leads: u32::try_from(frame.leads()).unwrap_or(u32::MAX),
+        historical: frame.historical,
+        clock: frame.clock,
+        print: frame.print(),
+    };
+    Content::Frame(head, payload)
+}

@@ -1,0 +1,105 @@
+//! What ingest needs from the other rooms. Declared here, implemented in the node.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use chordae_base::{
+    DeviceId, Outcome, RangeSet, StreamKey, StreamName, record::WalRecord, wire::Frame,
+};
+
+/// What an identity may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Publishes its own streams.
+    Device,
+    /// Speaks for the devices registered behind it (its own door; not MQTT).
+    Gateway,
+    /// Reads live frames.
+    Monitor,
+}
+
+/// What the registry knows of a device, gateway or monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceEntry {
+    /// What it may do.
+    pub kind: DeviceKind,
+    /// A disabled one is refused, and cut when it is connected.
+    pub enabled: bool,
+    /// Streams it may publish; empty = any.
+    pub streams: Vec<StreamName>,
+    /// Devices whose live frames a monitor may read; empty = any.
+    pub watches: Vec<DeviceId>,
+}
+
+/// Who is known here.
+pub trait Registry: Send + Sync {
+    /// The entry of a name, if there is one.
+    fn device(&self, id: &DeviceId) -> Option<DeviceEntry>;
+    /// Gives the stream a did if it has none; durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the registry's log; the birth is then not acknowledged.
+    fn open_stream(&self, key: &StreamKey) -> Outcome<()>;
+}
+
+/// Where durable records go, in the order of the log. May block: that is the back-pressure.
+pub trait Downstream: Send {
+    /// One record that a commit has covered.
+    ///
+    /// # Errors
+    /// When the receiver is gone; the service then ends.
+    fn record(&mut self, position: u64, record: WalRecord) -> Outcome<()>;
+    /// Time has come to `now_ns`, which never goes back and is never after the next record's `recv_ns`.
+    ///
+    /// # Errors
+    /// When the receiver is gone; the service then ends.
+    fn tick(&mut self, now_ns: i64) -> Outcome<()>;
+}
+
+/// What the chunks say about frames that have left the log.
+pub trait History: Send + Sync {
+    /// Per boot, the seqs of which every row is in a linked chunk. Asked once per stream.
+    fn covered(&self, stream: &StreamKey) -> BTreeMap<u64, RangeSet>;
+    /// Whether the frame's codes occur as consecutive stored rows that begin within 50 ms of
+    /// `mapped_t0_ns`; `None` if the rows are erased.
+    ///
+    /// # Errors
+    /// Those of reading chunks; the repeat is then neither acknowledged nor judged.
+    fn same_rows(
+        &self,
+        stream: &StreamKey,
+        mapped_t0_ns: i64,
+        frame: &Frame,
+    ) -> Outcome<Option<bool>>;
+}
+
+/// The newest live frame of a stream, for `stream assign`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    /// Mapped end of its last sample.
+    pub mapped_end_ns: i64,
+    /// Our receive time.
+    pub recv_ns: i64,
+}
+
+/// Frames that a linked chunk holds; sent after every link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoveredNews {
+    /// The stream.
+    pub stream: StreamKey,
+    /// Boot of the device.
+    pub boot: u64,
+    /// Seqs with rows in the slot.
+    pub seqs: RangeSet,
+    /// The slot that is linked.
+    pub slot_start_ns: i64,
+}
+
+/// A live frame on its way to a monitor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveFrame {
+    /// `chordae/v1/{device}/{stream}/live`.
+    pub topic: String,
+    /// The frame as protobuf.
+    pub payload: Bytes,
+}

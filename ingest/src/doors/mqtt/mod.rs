@@ -1,0 +1,238 @@
+//! The MQTT door: 3.1.1 and 5, TLS with client certificates, or plain on loopback.
+//!
+//! ```text
+//! accept ──▶ a task per connection: TLS, CONNECT (5 s in all, 16 KiB) ──▶ session ──▶ ingest
+//! ```
+//!
+//! The accept loop waits for nothing but the next socket: handshakes run in their own tasks, and a
+//! process without file descriptors pauses instead of spinning. At the bound of connections new sockets
+//! are closed at once; those with a session stay.
+
+mod capped;
+mod connection;
+mod sessions;
+pub mod tls;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chordae_base::{Failure, Outcome, limits, seams::Clock};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::{self, Instant},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    core::{arrival::ConnId, identify::Peer, ports::Registry},
+    doors::mqtt::{capped::Capped, connection::Connection, sessions::Sessions},
+    fanout::Fanout,
+    mailbox::IngestHandle,
+    metrics::Metrics,
+};
+
+/// Pause after a failed accept (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections may take to say good-bye at a stop.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Where the door is.
+#[derive(Clone)]
+pub struct DoorSettings {
+    /// Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// None: plain, allowed on loopback addresses only.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Connections at a time.
+    pub connections_max: usize,
+}
+
+/// What the doors of one node share; cloning shares it.
+#[derive(Clone)]
+pub struct DoorParts {
+    ingest: IngestHandle,
+    registry: Arc<dyn Registry>,
+    clock: Arc<dyn Clock>,
+    fanout: Arc<dyn Fanout>,
+    metrics: Metrics,
+    sessions: Arc<Sessions>,
+    next_conn: Arc<AtomicU64>,
+    recheck: Duration,
+}
+
+impl DoorParts {
+    /// One for all MQTT listeners of a node, so that a device has one session wherever it connects.
+    pub fn new(
+        ingest: IngestHandle,
+        registry: Arc<dyn Registry>,
+        clock: Arc<dyn Clock>,
+        fanout: Arc<dyn Fanout>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            ingest,
+            registry,
+            clock,
+            fanout,
+            metrics,
+            sessions: Arc::default(),
+            next_conn: Arc::default(),
+            recheck: limits::RECHECK_EVERY,
+        }
+    }
+
+    /// How often a connected peer is looked up again.
+    #[must_use]
+    pub fn recheck_every(self, recheck: Duration) -> Self {
+        Self { recheck, ..self }
+    }
+}
+
+/// An open door; dropping it closes it without good-byes.
+pub struct MqttDoor {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+    connections: Arc<Semaphore>,
+    connections_max: u32,
+}
+
+impl MqttDoor {
+    /// Binds and accepts. Called within a tokio runtime, after [`crate::service::Recovered::run`].
+    ///
+    /// # Errors
+    /// `Refused` for a plain listener on an address that is not loopback; `Io` when it cannot bind.
+    pub async fn open(settings: DoorSettings, parts: DoorParts) -> Outcome<Self> {
+        let DoorSettings {
+            listen,
+            tls,
+            connections_max,
+        } = settings;
+        if tls.is_none() && !listen.ip().is_loopback() {
+            return Err(Failure::refused(format!(
+                "MQTT without TLS on {listen}: only loopback addresses may be plain; give the listener \
+                 a certificate"
+            )));
+        }
+        let doing = format!("listen on {listen} for MQTT");
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|err| Failure::os(&doing, &err))?;
+        let address = listener
+            .local_addr()
+            .map_err(|err| Failure::os(&doing, &err))?;
+        let (stop, stopped) = watch::channel(false);
+        let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        let connections = Arc::new(Semaphore::new(connections_max as usize));
+        let accepting = tokio::spawn(accept(
+            listener,
+            tls.map(TlsAcceptor::from),
+            parts,
+            stopped,
+            Arc::clone(&connections),
+        ));
+        Ok(Self {
+            address,
+            stop,
+            accepting,
+            connections,
+            connections_max,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the door: no new connection, and the old ones are told (version 5) and cut.
+    pub async fn close(self) {
+        self.stop.send_replace(true);
+        self.accepting.await.ok();
+        let all = self.connections.acquire_many(self.connections_max);
+        time::timeout(GOODBYE, all).await.ok();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    parts: DoorParts,
+    mut stopped: watch::Receiver<bool>,
+    connections: Arc<Semaphore>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            // Either it is stopped, or whoever could stop it is gone.
+            _ = stopped.changed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(err) => {
+                tracing::warn!(%err, "MQTT: cannot accept");
+                parts.metrics.refuse("accept");
+                time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&connections).try_acquire_owned() else {
+            parts.metrics.refuse("connections");
+            continue;
+        };
+        let (tls, parts, stopped) = (tls.clone(), parts.clone(), stopped.clone());
+        tokio::spawn(async move {
+            let gauge = parts.metrics.connections.with_label_values(&["mqtt"]);
+            gauge.inc();
+            greet(socket, tls, parts, stopped).await;
+            gauge.dec();
+            drop(place);
+        });
+    }
+}
+
+/// TLS, then the session; both within one deadline, counted from the accept.
+async fn greet(
+    socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    parts: DoorParts,
+    stopped: watch::Receiver<bool>,
+) {
+    let deadline = Instant::now() + limits::HANDSHAKE_TIMEOUT;
+    // Acknowledgements are small and many: they must not wait for each other.
+    socket.set_nodelay(true).ok();
+    let conn = ConnId(parts.next_conn.fetch_add(1, Ordering::Relaxed));
+    let Some(tls) = tls else {
+        let connection = Connection::new(conn, Peer::Plain, None, parts, stopped);
+        return connection.run(socket, deadline).await;
+    };
+    let capped = Capped::new(socket, limits::CONNECT_BYTES_MAX);
+    let mut stream = match time::timeout_at(deadline, tls.accept(capped)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(err)) => {
+            tracing::debug!(%err, "MQTT: TLS handshake failed");
+            return parts.metrics.refuse("tls");
+        }
+        Err(_) => return parts.metrics.refuse("handshake-timeout"),
+    };
+    stream.get_mut().0.lift();
+    match tls::identity(stream.get_ref().1) {
+        Ok((peer, expires_ns)) => {
+            let connection = Connection::new(conn, peer, Some(expires_ns), parts, stopped);
+            connection.run(stream, deadline).await;
+        }
+        Err(failure) => {
+            tracing::warn!(%failure, "MQTT: a certificate without an identity of ours");
+            parts.metrics.refuse("certificate");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The ingest thread: wait, step, ONE commit, perform.
+//!
+//! ```text
+//! wait     mailbox or 100 ms ── drain what is there, up to a commit's worth
+//! step     core decides about each; nothing is told yet
+//! commit   quarantine (if anything goes there), then the log: one write, one sync
+//! perform  tell the senders ── hand the records downstream (blocks: that is the back-pressure) ── live
+//! ```
+//!
+//! A failed commit ends the loop with an error: those who wait hear nothing, their connections close
+//! when the mailbox does, and the node exits. What of that commit reached the disk is found at the next
+//! start, unacknowledged, and the repeat of it is absorbed.
+//!
+//! News from the chunker (covered, trim) never goes through the mailbox: it lies in a letterbox that is
+//! looked into every turn, so that neither side can block the other for ever.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use chordae_base::{
+    Failure, Outcome, RangeSet, StreamKey,
+    journal::TornTail,
+    limits,
+    record::WalRecord,
+    seams::{Clock, Disk},
+};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::{
+    core::{
+        admission::{Admission, AdmissionLimits},
+        ports::{Downstream, History, Registry},
+        state::Core,
+        steady::Steady,
+    },
+    fanout::Fanout,
+    mailbox::{IngestHandle, Letterbox, Message},
+    metrics::Metrics,
+    quarantine::Quarantine,
+    turn::Turner,
+    wal::{Wal, WalReader, WalSettings},
+};
+
+/// How long the loop waits when nothing comes.
+const TICK: Duration = Duration::from_millis(100);
+/// Payload bytes after which a batch is committed although more waits.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Payload bytes that may wait in the mailbox.
+pub(crate) const MAILBOX_KIB: usize = 64 * 1024;
+
+/// What ingest is made of. The node hands it over.
+pub struct Parts {
+    /// Where the logs lie.
+    pub disk: Arc<dyn Disk>,
+    /// Wall and monotonic time.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub wal: WalSettings,
+    /// The quarantine's folder.
+    pub quarantine_dir: PathBuf,
+    /// Who is known.
+    pub registry: Arc<dyn Registry>,
+    /// What the chunks say.
+    pub history: Arc<dyn History>,
+    /// Where live frames are offered.
+    pub fanout: Arc<dyn Fanout>,
+    /// When the doors shut.
+    pub admission: AdmissionLimits,
+    /// Samples older than this go to quarantine.
+    pub past_ns_max: i64,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// A running service.
+pub struct Ingest {
+    handle: IngestHandle,
+    thread: JoinHandle<Outcome<()>>,
+}
+
+impl Ingest {
+    /// Opens the logs and finds again what was known. No door may be open yet.
+    ///
+    /// # Errors
+    /// `Damaged`, naming file and offset; `Io`.
+    pub fn open(parts: Parts) -> Outcome<Recovered> {
+        let (wal, torn) = Wal::open(Arc::clone(&parts.disk), parts.wal.clone())?;
+        if let Some(torn) = torn {
+            tracing::warn!(at = torn.at, bytes = torn.bytes, "log: torn tail cut");
+        }
+        let quarantine = Quarantine::open(Arc::clone(&parts.disk), parts.quarantine_dir.clone())?;
+        let mut core = Core::new(parts.past_ns_max);
+        quarantine.reader().scan(&mut |position, q, _| {
+            core.fold_quarantined(position, &q);
+            Ok(())
+        })?;
+        wal.frame_source()
+            .replay(&mut |position, record| core.fold(position, &record))?;
+        core.recovered();
+        for stream in core.unlearned() {
+            core.learn(&stream, parts.history.covered(&stream));
+        }
+        Ok(Recovered {
+            parts,
+            wal,
+            quarantine,
+            core,
+            torn,
+        })
+    }
+
+    /// The way in.
+    pub fn handle(&self) -> IngestHandle {
+        self.handle.clone()
+    }
+
+    /// Waits for the thread to end, after [`IngestHandle::stop`] or a failure.
+    ///
+    /// # Errors
+    /// Why it ended, unless it was stopped.
+    pub fn join(self) -> Outcome<()> {
+        drop(self.handle);
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(Failure::internal("the ingest thread panicked")))
+    }
+}
+
+/// The logs are open and everything is remembered; nothing runs yet.
+pub struct Recovered {
+    parts: Parts,
+    wal: Wal,
+    quarantine: Quarantine,
+    core: Core,
+    torn: Option<TornTail>,
+}
+
+impl Recovered {
+    /// What was cut off the log.
+    pub fn torn(&self) -> Option<TornTail> {
+        self.torn
+    }
+
+    /// Reads the log, now and later: the chunker's source of payloads.
+    pub fn frame_source(&self) -> WalReader {
+        self.wal.frame_source()
+    }
+
+    /// Shows every record in order, for the chunker's replay.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`, and whatever `visit` returns.
+    pub fn replay(&self, visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>) -> Outcome<()> {
+        self.wal.frame_source().replay(visit)
+    }
+
+    /// Writes the state and starts the thread. Doors may open after this.
+    ///
+    /// # Errors
+    /// `Io` when the state cannot be written or the thread cannot be started.
+    pub fn run(self, downstream: Box<dyn Downstream>) -> Outcome<Ingest> {
+        let Self {
+            parts,
+            wal,
+            quarantine,
+            core,
+            torn: _,
+        } = self;
+        let (mailbox, arrivals) = mpsc::channel(limits::ARRIVALS_QUEUE);
+        let (doors, doors_open) = watch::channel(true);
+        let letters = Arc::new(Letterbox::default());
+        let handle = IngestHandle {
+            mailbox,
+            room: Arc::new(Semaphore::new(MAILBOX_KIB)),
+            letters: Arc::clone(&letters),
+            doors_open,
+            clock: Arc::clone(&parts.clock),
+        };
+        let mut turner = Turner {
+            steady: Steady::new(core.recv_ns(), parts.clock.mono_ns()),
+            admission: Admission::new(parts.admission),
+            core,
+            wal: Some(wal),
+            quarantine: Some(quarantine),
+            downstream,
+            parts,
+            doors,
+            last_tick_ns: i64::MIN,
+            last_admission_mono: None,
+            idle_since_mono: 0,
+        };
+        turner.begin()?;
+        let thread = thread::Builder::new()
+            .name("ingest".into())
+            .spawn(move || serve(turner, arrivals, &letters))
+            .map_err(|err| Failure::os("start the ingest thread", &err))?;
+        Ok(Ingest { handle, thread })
+    }
+}
+
+/// The loop. Returns when it is stopped, when every handle is gone, or at the first failure.
+fn serve(
+    mut turner: Turner,
+    mut arrivals: mpsc::Receiver<Message>,
+    letters: &Letterbox,
+) -> Outcome<()> {
+    let ended = serve_until(&mut turner, &mut arrivals, letters);
+    if let Err(failure) = &ended {
+        tracing::error!(%failure, "ingest ends; nothing is acknowledged any more");
+    }
+    ended
+}
+
+fn serve_until(
+    turner: &mut Turner,
+    arrivals: &mut mpsc::Receiver<Message>,
+    letters: &Letterbox,
+) -> Outcome<()> {
+    // Only for its timer: a blocking receive of a tokio channel knows no timeout.
+    let waiter = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|err| Failure::os("start the ingest timer", &err))?;
+    loop {
+        let first = waiter.block_on(async { tokio::time::timeout(TICK, arrivals.recv()).await });
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        match first {
+            Ok(None) => return turner.finish(),
+            Ok(Some(message)) => {
+                bytes += message.bytes();
+                batch.push(message);
+            }
+            Err(_) => {}
+        }
+        while batch.len() < limits::COMMIT_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(message) = arrivals.try_recv() else {
+                break;
+            };
+            bytes += message.bytes();
+            batch.push(message);
+        }
+        let stop = turner.turn(batch, letters.take())?;
+        if let Some(reply) = stop {
+            let finished = turner.finish();
+            // Whoever asked may have given up waiting.
+            reply.send(()).ok();
+            return finished;
+        }
+    }
+}
+
+/// What lay in the letterbox.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    /// Newly covered seqs.
+    pub(crate) covered: Vec<(StreamKey, u64, RangeSet)>,
+    /// The log may be trimmed up to here.
+    pub(crate) trim: Option<u64>,
+}
