@@ -1,0 +1,348 @@
+//! A fleet: so many devices with one source, started together, watched, stopped.
+
+use std::{path::PathBuf, sync::Arc};
+
+use chordae_base::{
+    DeviceId, Failure, Outcome, StreamKey, StreamName, limits,
+    seams::{Clock, Entropy},
+    time::SECOND_NS,
+    wire::ClockKind,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+};
+
+use crate::{
+    acked::AckedList,
+    credentials::Credentials,
+    device::{Common, Device, DeviceReport},
+    dice::{Dice, draw},
+    faults::{Faults, Misfortune},
+    link::{Endpoint, Mqtt},
+    maker::{Maker, Recipe},
+    source::{Source, Stock},
+    tally::{Stats, Tally},
+    timetable::Pace,
+};
+
+/// How much history a synthetic fleet without a length has to send: the server takes 30 days.
+const HISTORY_NS: i64 = 7 * 86_400 * SECOND_NS;
+
+/// What a fleet is and does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The door.
+    pub endpoint: Endpoint,
+    /// For TLS.
+    pub credentials: Option<Credentials>,
+    /// The devices; each id once.
+    pub devices: Vec<DeviceId>,
+    /// The name of the one stream of each.
+    pub stream: StreamName,
+    /// What they send.
+    pub source: Source,
+    /// Length of a frame.
+    pub frame_ns: i64,
+    /// How fast.
+    pub pace: Pace,
+    /// Length of the stream in its own time; `None`: the record's, or without end.
+    pub length_ns: Option<i64>,
+    /// What the devices' clocks are.
+    pub clock: ClockKind,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Frames of one device in flight.
+    pub burst: usize,
+    /// A connection on which a packet waits longer than this for its acknowledgement is given up.
+    pub ack_wait_ns: u64,
+    /// Version of MQTT.
+    pub mqtt: Mqtt,
+    /// The fsynced list of acknowledged frames.
+    pub acked: Option<PathBuf>,
+    /// Governs synthesis and faults, never boots; drawn if not given.
+    pub seed: Option<u64>,
+    /// How long a device that makes no more frames, or waits for room to, waits for the next
+    /// acknowledgement; `u64::MAX` for ever.
+    pub patience_ns: u64,
+}
+
+impl Config {
+    /// One-second frames of synthetic twelve-lead ECG at 500 Hz in real time, clocks synced.
+    ///
+    /// # Errors
+    /// None in practice: the fixed rate and name are valid.
+    pub fn new(endpoint: Endpoint, devices: Vec<DeviceId>) -> Outcome<Self> {
+        Ok(Self {
+            endpoint,
+            credentials: None,
+            devices,
+            stream: StreamName::new("ecg")?,
+            source: Source::Synthetic {
+                leads: 12,
+                rate: chordae_base::Rate::new(500, 1)?,
+            },
+            frame_ns: SECOND_NS,
+            pace: Pace::Speed(1.0),
+            length_ns: None,
+            clock: ClockKind::Synced,
+            faults: Faults::default(),
+            burst: 16,
+            ack_wait_ns: 20 * SECOND_NS.unsigned_abs(),
+            mqtt: Mqtt::V5,
+            acked: None,
+            seed: None,
+            patience_ns: 10 * SECOND_NS.unsigned_abs(),
+        })
+    }
+
+    /// Whether it can be run at all; [`Fleet::start`] asks too.
+    ///
+    /// # Errors
+    /// `BadInput` naming what is out of bounds.
+    pub fn check(&self) -> Outcome<()> {
+        let bad = |why: String| Err(Failure::bad_input(why));
+        if self.devices.is_empty() || self.devices.len() > limits::SIM_DEVICES_MAX {
+            let n = self.devices.len();
+            return bad(format!(
+                "{n} devices; 1 to {} can be run",
+                limits::SIM_DEVICES_MAX
+            ));
+        }
+        let ids: std::collections::BTreeSet<_> = self.devices.iter().collect();
+        if ids.len() != self.devices.len() {
+            return bad("a device id is given twice".into());
+        }
+        if self.burst == 0 || self.burst > limits::SIM_INFLIGHT_MAX {
+            let n = self.burst;
+            return bad(format!(
+                "{n} in flight; 1 to {} fit",
+                limits::SIM_INFLIGHT_MAX
+            ));
+        }
+        if let Pace::Speed(by) = self.pace
+            && !(by.is_finite() && by > 0.0)
+        {
+            return bad(format!("speed {by} is not a positive number"));
+        }
+        if self.endpoint.tls != self.credentials.is_some() {
+            return bad(if self.endpoint.tls {
+                "TLS needs the authority, a certificate and its key".into()
+            } else {
+                "certificates are given, but the address is not one of TLS (mqtts://)".into()
+            });
+        }
+        if self.length_ns.is_some_and(|ns| ns <= 0) {
+            return bad("the stream's length must be more than 0".into());
+        }
+        Ok(())
+    }
+
+    /// Samples to send and the history they cover; live streams have none.
+    fn extent(&self, stock: &Stock) -> Outcome<(Option<u64>, i64)> {
+        let rate = stock.rate();
+        let length = match (self.pace, self.length_ns) {
+            (Pace::Max, None) if stock.samples().is_none() => Some(HISTORY_NS),
+            (_, length) => length,
+        };
+        let asked = length.map(|ns| {
+            let per_s = u128::from(rate.den()) * SECOND_NS.unsigned_abs() as u128;
+            let samples = u128::from(ns.unsigned_abs()) * u128::from(rate.num()) / per_s;
+            u64::try_from(samples).unwrap_or(u64::MAX).max(1)
+        });
+        let samples = match (asked, stock.samples()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let history = match (self.pace.is_live(), samples) {
+            (true, _) => 0,
+            (false, Some(n)) => rate.after_ns(n)?,
+            (false, None) => {
+                return Err(Failure::bad_input(
+                    "synthetic ECG at another speed than 1 is sent as history: say how much",
+                ));
+            }
+        };
+        Ok((samples, history))
+    }
+}
+
+/// Starts fleets.
+pub struct Fleet;
+
+impl Fleet {
+    /// Starts the devices; inside a tokio runtime. Reads the record and the certificates first.
+    ///
+    /// # Errors
+    /// What makes the configuration impossible. A server that is not there is none: devices try
+    /// until it is.
+    pub fn start(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+    ) -> Outcome<FleetHandle> {
+        config.check()?;
+        let stock = Stock::open(&config.source)?;
+        let (samples, history_ns) = config.extent(&stock)?;
+        let seed = config.seed.unwrap_or_else(|| draw(entropy));
+        let tally = Arc::new(Tally::new()?);
+        let (stop, stopped) = watch::channel(false);
+        let (done, finished) = watch::channel(0);
+        let common = Arc::new(Common {
+            endpoint: config.endpoint.clone(),
+            mqtt: config.mqtt,
+            burst: config.burst,
+            ack_wait_ns: config.ack_wait_ns,
+            live: config.pace.is_live(),
+            clock: Arc::clone(&clock),
+            tally: Arc::clone(&tally),
+            done,
+        });
+        let origin = (clock.wall_ns().saturating_sub(history_ns), clock.mono_ns());
+        let mut devices = Vec::with_capacity(config.devices.len());
+        let list = config.acked.as_deref().map(AckedList::open).transpose()?;
+        for (i, id) in config.devices.iter().enumerate() {
+            let throw = |purpose: &str| Dice::new(seed, &format!("{id} {purpose}"));
+            let (feed, leads) = stock.feed(throw("signal").bits(), samples)?;
+            // Live devices take turns within a frame, as real ones would.
+            let turn_ns = match config.pace.is_live() {
+                true => config.frame_ns / config.devices.len() as i64 * i as i64,
+                false => 0,
+            };
+            let (maker, birth) = Maker::new(Recipe {
+                boot: draw(entropy),
+                rate: stock.rate(),
+                leads,
+                model: stock.model(),
+                feed,
+                kind: config.clock,
+                frame_ns: config.frame_ns,
+                start_ns: origin.0.saturating_add(turn_ns),
+                pace: config.pace,
+            })?;
+            devices.push(Device {
+                common: Arc::clone(&common),
+                key: StreamKey {
+                    device: id.clone(),
+                    stream: config.stream.clone(),
+                },
+                tls: config
+                    .credentials
+                    .as_ref()
+                    .map(|c| c.config(id))
+                    .transpose()?,
+                maker,
+                birth,
+                luck: Misfortune::new(config.faults, throw("faults")),
+                dice: throw("backoff"),
+                lines: list.as_ref().map(AckedList::lines),
+                stop: stopped.clone(),
+                start_ns: origin.1.saturating_add(turn_ns.unsigned_abs()),
+                patience_ns: config.patience_ns,
+            });
+        }
+        let count = devices.len() as u64;
+        let tasks = devices
+            .into_iter()
+            .map(|device| tokio::spawn(device.run()))
+            .collect();
+        Ok(FleetHandle {
+            count,
+            tasks,
+            tally,
+            list,
+            stop,
+            finished,
+        })
+    }
+}
+
+/// A running fleet. Dropping it stops the devices without waiting for what they owe.
+pub struct FleetHandle {
+    count: u64,
+    tasks: Vec<JoinHandle<DeviceReport>>,
+    tally: Arc<Tally>,
+    list: Option<AckedList>,
+    stop: watch::Sender<bool>,
+    finished: watch::Receiver<u64>,
+}
+
+/// What a fleet did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The last count.
+    pub stats: Stats,
+    /// Each device, in the order of the configuration.
+    pub devices: Vec<DeviceReport>,
+}
+
+impl Report {
+    /// Frames made but neither acknowledged nor refused for good.
+    pub fn owed(&self) -> u64 {
+        self.devices.iter().map(|d| d.owed).sum()
+    }
+
+    /// The first thing that ended a device before its stream.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.devices.iter().find_map(|d| d.failure.as_ref())
+    }
+
+    /// The last trouble that any device had with its connection.
+    pub fn trouble(&self) -> Option<&str> {
+        self.devices.iter().find_map(|d| d.trouble.as_deref())
+    }
+}
+
+impl FleetHandle {
+    /// The counters now.
+    pub fn snapshot(&self) -> Stats {
+        self.tally
+            .stats(self.count, self.list.as_ref().map_or(0, AckedList::synced))
+    }
+
+    /// The last trouble that any device had with its connection, with its stream in front.
+    pub fn trouble(&self) -> Option<String> {
+        self.tally.last_trouble()
+    }
+
+    /// Whether every device is done: its stream has ended and nothing is owed, or it gave up.
+    pub fn is_finished(&self) -> bool {
+        *self.finished.borrow() >= self.count
+    }
+
+    /// Waits until [`Self::is_finished`].
+    pub async fn finished(&mut self) {
+        let count = self.count;
+        // It fails only when every device is gone, which is what is waited for.
+        self.finished.wait_for(|n| *n >= count).await.ok();
+    }
+
+    /// Ends the streams, waits with the configured patience for what is owed, and reports.
+    ///
+    /// # Errors
+    /// `Io` when the list of acknowledged frames could not be written.
+    pub async fn stop(mut self) -> Outcome<Report> {
+        self.stop.send_replace(true);
+        let mut devices = Vec::with_capacity(self.tasks.len());
+        for task in std::mem::take(&mut self.tasks) {
+            let gone = |e| Failure::internal(format!("a simulated device: {e}"));
+            devices.push(task.await.map_err(gone)?);
+        }
+        let listed = match self.list.take() {
+            Some(list) => spawn_blocking(move || list.close())
+                .await
+                .map_err(|e| Failure::internal(format!("the acknowledged list: {e}")))??,
+            None => 0,
+        };
+        Ok(Report {
+            stats: self.tally.stats(self.count, listed),
+            devices,
+        })
+    }
+}
+
+impl Drop for FleetHandle {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
