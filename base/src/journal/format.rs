@@ -237,20 +237,31 @@ impl<'a> Walk<'a> {
         let mut spent = 0u64;
         let mut offset = bad.saturating_sub(self.start).saturating_add(1);
         while offset.saturating_add(RECORD_HEADER) <= self.len {
-            let position = self.start.saturating_add(offset);
-            if self.head_at(offset)?.is_some_and(|head| head.mark > bad) {
-                let (buf, buf_at) = (self.buf.clone(), self.buf_at);
-                let found = self.record_at(offset)?;
+            let size = READ.min(self.len - offset);
+            for candidate in self.candidates(offset, size, bad)? {
+                let found = self.record_at(candidate)?;
                 spent = spent.saturating_add(self.buf.len() as u64);
                 if found.is_some() || spent > SEARCH_BYTES {
-                    return Ok(Some(position));
+                    return Ok(Some(self.start.saturating_add(candidate)));
                 }
-                // Back to the window of the search, so that the next look needs no read.
-                (self.buf, self.buf_at) = (buf, buf_at);
             }
-            offset += 1;
+            // Headers that begin in the last bytes of this piece are whole in the next.
+            offset += size - RECORD_HEADER + 1;
         }
         Ok(None)
+    }
+
+    /// Offsets in a piece of the file where a header with a mark above `bad` could begin.
+    fn candidates(&mut self, offset: u64, size: u64, bad: u64) -> Outcome<Vec<u64>> {
+        let (len, start, max) = (self.len, self.start, self.payload_max);
+        let heads = self.bytes(offset, size)?.windows(16);
+        let plausible = heads.zip(offset..).filter_map(|(bytes, at)| {
+            let head = RecordHead::parse(bytes).filter(|head| head.mark > bad)?;
+            let room = len.checked_sub(at.saturating_add(RECORD_HEADER))?;
+            head.plausible(start.saturating_add(at), room, max)
+                .then_some(at)
+        });
+        Ok(plausible.collect())
     }
 }
 

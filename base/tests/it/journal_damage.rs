@@ -1,11 +1,14 @@
 //! The log cut at every byte, flipped at every bit, and a folder with the wrong files in it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use chordae_base::{
     Failure, FailureKind,
-    journal::{TornTail, scan_dir},
+    journal::{Journal, Settings, TornTail, scan_dir},
     seams::{Disk, EntryKind, fake::FakeDisk},
 };
 
@@ -307,7 +310,8 @@ fn an_empty_newest_segment_gives_way_to_the_one_before() {
         let journal = open(&broken).unwrap().journal;
         assert_eq!(records(&journal), written);
         assert!(broken.peek(&path).is_none());
-        // Its end is unmarked again, until the next mark.
+        // What the one before ends with is marked anew.
+        assert!(journal.wants_mark());
         let journal = journal.mark().unwrap();
         assert!(!journal.wants_mark());
         assert!(records(&journal.roll(&[payload(7)]).unwrap().0).len() == written.len() + 1);
@@ -383,4 +387,55 @@ fn a_reader_never_serves_a_damaged_record() {
         reader.scan(written[5].0, &mut |_, _| Ok(())).unwrap(),
         journal.durable()
     );
+}
+
+/// Right checksums do not make a record: a mark that lies after it, or an idle mark of nothing.
+#[test]
+fn a_record_that_cannot_be_ours_is_none() {
+    let (disk, written) = three_segments();
+    let (path, start, bytes) = segments(&disk).pop().unwrap();
+    let position = start + bytes.len() as u64;
+    for (mark, taken) in [
+        (position, true),
+        (start, true),
+        (position + 1, false),
+        (0, false),
+    ] {
+        let mut head = position.to_be_bytes().to_vec();
+        head.extend([0; 4]);
+        head.extend(u64::to_be_bytes(mark));
+        let mut file = bytes.clone();
+        file.extend(&head[8..]);
+        file.extend(crc32c::crc32c(&head).to_be_bytes());
+        disk.put(&path, &file);
+        let opened = open(&disk).unwrap();
+        assert_eq!(opened.torn.is_none(), taken, "mark {mark} at {position}");
+        assert_eq!(records(&opened.journal), written);
+    }
+}
+
+/// The search for a witness reads a megabyte at a time: one that straddles two pieces is found too.
+#[test]
+fn a_witness_is_found_wherever_it_lies() {
+    let settings = Settings {
+        segment_bytes: 1 << 30,
+        record_bytes_max: 2 << 20,
+        ..crate::log::settings()
+    };
+    for shift in [0, 13, 14, 15, 28, 29, 30] {
+        let disk = FakeDisk::new();
+        let open = || Journal::open(Arc::new(disk.clone()), settings.clone());
+        // Bad record, filler, witness; the first piece ends 14 bytes before an unshifted witness, the
+        // second begins 15 bytes before that.
+        let filler = (1 << 20) - 26 - shift;
+        let (journal, first) = open().unwrap().journal.commit(&[payload(0)]).unwrap();
+        let (journal, second) = journal.commit(&[vec![9; filler].into()]).unwrap();
+        journal.commit(&[payload(1)]).unwrap();
+        let (path, _, mut bytes) = segments(&disk).remove(0);
+        for position in [first.positions()[0], second.positions()[0]] {
+            bytes[usize::try_from(position).unwrap() + 13] ^= 1;
+        }
+        disk.put(&path, &bytes);
+        assert_names(&open().err().unwrap(), &path, SEGMENT_HEADER);
+    }
 }
