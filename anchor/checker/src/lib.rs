@@ -1,1 +1,38 @@
-//! The checker: verifies a data folder, a chunk or a proof bundle, trusting no other part.
+//! The checker: verifies a data folder, a chunk or an answer with its proof bundle, trusting no other
+//! part. Offline, read-only, in bounded memory.
+//!
+//! ```text
+//! trust file ─▶ checkpoint ─▶ entries, tiles, blocks ─▶ add-data events: (tag, digest)
+//!                                   │                          ║ must agree
+//!                                   ├▶ audit heads ─▶ trail/    ║
+//!                                   │                          ▼
+//!                            chunks/ files ◀─ digests ─ links/: one chain per did
+//! ```
+//!
+//! It uses `base` (the journal's reader, the disk seam), `chordae-chain` and `chordae-chunk`: the words
+//! and the formats, none of the code that writes a folder. Nothing is believed because of where it
+//! lies; what the folder says about itself (a checkpoint, a key) counts only as far as the trust file
+//! that the reader brought says so. Without one no verdict is better than `unanchored`.
+//!
+//! Everything wrong is a finding that names its object, and checking goes on; an `Err` means that the
+//! check itself could not be done (no such folder, a disk that fails).
+//!
+//! Memory: about 70 bytes per `add-data` event of the ledger, a few words per stream and per thousand
+//! chunks, one chunk file at a time, and at most [`chordae_chain::finding::FINDINGS_MAX`] findings.
+//! Links in the file system are never followed, pipes and devices never opened.
+
+mod answer;
+mod chunk;
+mod files;
+mod folder;
+mod ledger;
+mod report;
+mod streams;
+pub mod tamper;
+mod tiles;
+mod trail;
+
+pub use answer::{AnswerReport, check_answer, check_answer_rows, read_csv};
+pub use chunk::check_chunk;
+pub use folder::{Kind, check_folder, kind_of};
+pub use report::{Progress, Report, StreamReport, Verdict};

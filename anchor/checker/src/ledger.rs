@@ -1,0 +1,378 @@
+//! The tile log: everything recomputed from its entries (formats.md 5).
+//!
+//! ```text
+//! checkpoint (signed: size, root) ◀═ must equal ═ root ◀─ leaf hashes ◀─ entries ─▶ events, blocks
+//!                                                            ║ must equal
+//!                                                        level-0 tiles ─▶ tiles above
+//! ```
+//!
+//! Two towers are built, one over the entries and one over the stored level-0 hashes. Where an entry
+//! and its stored hash differ, the tower that reaches the signed root tells which of the two was
+//! changed; if neither does, both are named.
+
+use chordae_base::{Digest, Outcome};
+use chordae_chain::{
+    checkpoint::{self, Checkpoint},
+    event::{self, Event},
+    finding::{Code, Findings},
+    merkle::{self, NodeHash},
+    trust::TrustFile,
+};
+
+use crate::{
+    Progress,
+    files::{Folder, Read},
+    tiles::{self, Kind, Tower, WIDTH},
+};
+
+mod blocks;
+mod signers;
+mod stored;
+
+use blocks::Blocks;
+use signers::{Signers, Standing};
+use stored::Stored;
+
+pub(crate) const CHECKPOINT: &str = "ledger/checkpoint";
+const CHECKPOINT_BYTES: u64 = 64 * 1024;
+/// Differences between entries and stored hashes that are kept until the root is known.
+const DOUBTS_MAX: usize = 1000;
+
+/// An `add-data` event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Head {
+    pub(crate) tag: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) leaf: u64,
+}
+
+/// An `audit-head` event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AuditHead {
+    pub(crate) count: u64,
+    pub(crate) digest: Digest,
+    pub(crate) leaf: u64,
+}
+
+/// What the ledger says, as far as it holds together.
+#[derive(Default)]
+pub(crate) struct Facts {
+    /// Signed by the trusted log, and everything under it in order.
+    pub(crate) proven: bool,
+    /// By tag.
+    pub(crate) heads: Vec<Head>,
+    /// By count.
+    pub(crate) audits: Vec<AuditHead>,
+}
+
+pub(crate) fn entry_name(leaf: u64) -> String {
+    format!("ledger entry {leaf}")
+}
+
+/// Everything that a walk over the log carries along.
+struct Walk<'a> {
+    stored: Stored<'a>,
+    trust: Option<&'a TrustFile>,
+    found: Findings,
+    signers: Signers<'a>,
+    blocks: Blocks,
+    facts: Facts,
+    /// Entries whose signer cannot be known without a trust file.
+    strangers: u64,
+}
+
+/// Checks `ledger/`; findings and notes are added to those given.
+pub(crate) fn check(
+    folder: &Folder<'_>,
+    trust: Option<&TrustFile>,
+    found: &mut Findings,
+    notes: &mut Vec<String>,
+    progress: &mut dyn FnMut(Progress),
+) -> Outcome<Facts> {
+    let mut walk = Walk {
+        stored: Stored { folder },
+        trust,
+        found: Findings::default(),
+        signers: Signers::new(folder, trust),
+        blocks: Blocks::default(),
+        facts: Facts::default(),
+        strangers: 0,
+    };
+    let Some((claim, signed)) = walk.checkpoint(notes)? else {
+        let findings = walk.found.into_vec();
+        findings
+            .into_iter()
+            .for_each(|f| found.add(f.object, f.code, f.detail));
+        return Ok(Facts::default());
+    };
+    walk.entries(&claim, progress)?;
+    walk.beyond(&claim, notes)?;
+    walk.forks();
+    if walk.strangers > 0 {
+        notes.push(format!(
+            "{} ledger entries are signed by keys that only a trust file can vouch for",
+            walk.strangers
+        ));
+    }
+    let mut facts = walk.facts;
+    facts.proven = signed && walk.found.is_empty();
+    facts.heads.sort_unstable();
+    facts.audits.sort_unstable();
+    walk.found
+        .into_vec()
+        .into_iter()
+        .for_each(|f| found.add(f.object, f.code, f.detail));
+    Ok(facts)
+}
+
+impl Walk<'_> {
+    /// The checkpoint, and whether the trusted log signed it.
+    fn checkpoint(&mut self, notes: &mut Vec<String>) -> Outcome<Option<(Checkpoint, bool)>> {
+        let folder = self.stored.folder;
+        let text = match folder.read(CHECKPOINT, CHECKPOINT_BYTES)? {
+            Read::Bytes(bytes) => String::from_utf8(bytes).map_err(|_| "not text".to_owned()),
+            Read::Unfit(why) => Err(why),
+            Read::Missing => {
+                if folder.list("ledger/tile")?.is_some() {
+                    self.found.add(
+                        CHECKPOINT,
+                        Code::MissingFile,
+                        "there are tiles but no checkpoint",
+                    );
+                } else {
+                    notes.push("there is no ledger: nothing is anchored".into());
+                }
+                return Ok(None);
+            }
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(why) => {
+                self.found.add(CHECKPOINT, Code::CheckpointSignature, why);
+                return Ok(None);
+            }
+        };
+        let Some(trust) = self.trust else {
+            return Ok(self.unsigned(&text).map(|claim| (claim, false)));
+        };
+        let mut why = String::from("the trust file names no log");
+        for log in trust.policy()?.logs {
+            match checkpoint::open(&text, &log) {
+                Ok(claim) => return Ok(Some((claim, true))),
+                Err(e) => why = e.why,
+            }
+        }
+        self.found.add(CHECKPOINT, Code::CheckpointSignature, why);
+        Ok(self.unsigned(&text).map(|claim| (claim, false)))
+    }
+
+    /// What a checkpoint says, whoever signed it.
+    fn unsigned(&mut self, text: &str) -> Option<Checkpoint> {
+        // The note's text ends before the blank line that the signatures follow.
+        let body = text.split_once("\n\n").map(|(body, _)| format!("{body}\n"));
+        let body = body.and_then(|b| tlog_tiles::Checkpoint::from_bytes(b.as_bytes()).ok());
+        if body.is_none() {
+            self.found
+                .add(CHECKPOINT, Code::CheckpointSignature, "not a checkpoint");
+        }
+        body.map(|b| Checkpoint {
+            origin: b.origin().to_owned(),
+            size: b.size(),
+            root: b.hash().0,
+        })
+    }
+
+    fn entries(&mut self, claim: &Checkpoint, progress: &mut dyn FnMut(Progress)) -> Outcome<()> {
+        let (mut by_entries, mut by_tiles) = (Check::default(), Check::default());
+        // Leaves where entry and stored hash differ, with the tile's number.
+        let mut doubts: Vec<(u64, u64)> = Vec::new();
+        let tiles = claim.size.div_ceil(WIDTH);
+        for n in 0..tiles {
+            progress(Progress {
+                what: "ledger entries",
+                done: n * WIDTH,
+                of: claim.size,
+            });
+            let width = usize::try_from((claim.size - n * WIDTH).min(WIDTH)).unwrap_or(0);
+            let bundle = self.stored.bundle(n, width, &mut self.found)?;
+            let hashes = self
+                .stored
+                .hashes(Kind::Level(0), n, width, &mut self.found)?;
+            if let Some(entries) = &bundle {
+                for (leaf, entry) in (n * WIDTH..).zip(entries) {
+                    self.entry(leaf, entry)?;
+                }
+            }
+            let leaves = bundle.map(|b| b.iter().map(|e| merkle::leaf_hash(e)).collect::<Vec<_>>());
+            let (leaves, hashes) = match (leaves, hashes) {
+                (Some(leaves), Some(hashes)) => {
+                    let pairs = leaves.iter().zip(&hashes).zip(n * WIDTH..);
+                    let differ = pairs
+                        .filter(|((a, b), _)| a != b)
+                        .map(|(_, leaf)| (leaf, n));
+                    doubts.extend(differ.take(DOUBTS_MAX.saturating_sub(doubts.len())));
+                    (leaves, hashes)
+                }
+                (Some(leaves), None) => (leaves.clone(), leaves),
+                (None, Some(hashes)) => {
+                    self.blocks.lost();
+                    (hashes.clone(), hashes)
+                }
+                // Both findings are there; what follows cannot be placed.
+                (None, None) => return Ok(()),
+            };
+            by_entries.add(&self.stored, &leaves)?;
+            by_tiles.add(&self.stored, &hashes)?;
+        }
+        by_entries.finish(&self.stored)?;
+        by_tiles.finish(&self.stored)?;
+        self.judge(claim, by_entries, by_tiles, &doubts);
+        self.blocks.end(claim.size, &mut self.found);
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        claim: &Checkpoint,
+        by_entries: Check,
+        by_tiles: Check,
+        doubts: &[(u64, u64)],
+    ) {
+        let (entries_hold, tiles_hold) =
+            (by_entries.root == claim.root, by_tiles.root == claim.root);
+        let found = &mut self.found;
+        if !entries_hold && !tiles_hold {
+            found.add(
+                CHECKPOINT,
+                Code::LogRoot,
+                "neither entries nor tiles lead to its root",
+            );
+        }
+        for (leaf, n) in doubts {
+            if !entries_hold {
+                let why = "the entry is not what the tile over it says";
+                found.add(entry_name(*leaf), Code::LogRoot, why);
+            }
+            if entries_hold || !tiles_hold {
+                let why = format!("its hash of leaf {leaf} is not that of the entry");
+                found.add(tiles::name(Kind::Level(0), *n), Code::LogRoot, why);
+            }
+        }
+        let upper = if tiles_hold && !entries_hold {
+            by_tiles.wrong
+        } else {
+            by_entries.wrong
+        };
+        for (name, why) in upper {
+            found.add(name, Code::LogRoot, why);
+        }
+    }
+
+    fn entry(&mut self, leaf: u64, entry: &[u8]) -> Outcome<()> {
+        let name = || entry_name(leaf);
+        let signed = match event::decode(entry) {
+            Ok(signed) => signed,
+            Err(e) => {
+                self.found.add(name(), Code::EntrySignature, e);
+                self.blocks.event(merkle::leaf_hash(entry));
+                return Ok(());
+            }
+        };
+        match self.signers.judge(&signed)? {
+            Standing::Good => {}
+            Standing::Stranger => self.strangers += 1,
+            Standing::Bad(why) => self.found.add(name(), Code::EntrySignature, why),
+        }
+        match signed.event {
+            Event::Block { .. } => self
+                .blocks
+                .block(leaf, entry, &signed.event, &mut self.found),
+            _ => self.blocks.event(merkle::leaf_hash(entry)),
+        }
+        match signed.event {
+            Event::AddData { digest, tag, .. } => self.facts.heads.push(Head { tag, digest, leaf }),
+            Event::AuditHead { digest, count, .. } => {
+                self.facts.audits.push(AuditHead {
+                    count,
+                    digest,
+                    leaf,
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Entries past the checkpoint: one batch may be waiting to be finished, two were once signed for.
+    fn beyond(&mut self, claim: &Checkpoint, notes: &mut Vec<String>) -> Outcome<()> {
+        let mut blocks = 0;
+        let mut more = 0_u64;
+        let mut n = claim.size / WIDTH;
+        while blocks < 2 {
+            let Some(entries) = self.stored.widest(n)? else {
+                break;
+            };
+            let skip = usize::try_from(claim.size.saturating_sub(n * WIDTH)).unwrap_or(usize::MAX);
+            for entry in entries.iter().skip(skip) {
+                more += 1;
+                let event = event::decode(entry).map(|s| s.event);
+                blocks += u32::from(matches!(event, Ok(Event::Block { .. })));
+            }
+            if (entries.len() as u64) < WIDTH {
+                break;
+            }
+            n += 1;
+        }
+        if blocks >= 2 {
+            let why = format!("{more} or more entries lie past its size of {}", claim.size);
+            self.found.add(CHECKPOINT, Code::Rollback, why);
+        } else if more > 0 {
+            notes.push(format!(
+                "a batch of {more} entries waits for its checkpoint"
+            ));
+        }
+        Ok(())
+    }
+
+    fn forks(&mut self) {
+        self.facts.heads.sort_unstable();
+        for pair in self.facts.heads.windows(2) {
+            if let [a, b] = pair
+                && a.tag == b.tag
+                && a.digest != b.digest
+            {
+                let why = format!(
+                    "vouches for another link under the tag of ledger entry {}",
+                    a.leaf
+                );
+                self.found.add(entry_name(b.leaf), Code::Fork, why);
+            }
+        }
+    }
+}
+
+/// One tower and what it found above level 0.
+#[derive(Default)]
+struct Check {
+    tower: Tower,
+    root: NodeHash,
+    wrong: Vec<(String, String)>,
+}
+
+impl Check {
+    fn add(&mut self, stored: &Stored<'_>, leaves: &[NodeHash]) -> Outcome<()> {
+        for (level, n, hashes) in self.tower.add(leaves) {
+            stored.compare(Kind::Level(level), n, &hashes, &mut self.wrong)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, stored: &Stored<'_>) -> Outcome<()> {
+        let (root, open) = std::mem::take(&mut self.tower).finish();
+        self.root = root;
+        for (level, n, hashes) in open {
+            stored.compare(Kind::Level(level), n, &hashes, &mut self.wrong)?;
+        }
+        Ok(())
+    }
+}
