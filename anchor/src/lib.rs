@@ -1,1 +1,24 @@
-//! The notary and the ledger: anchors chain heads in a tile log.
+//! The notary and the ledger: anchors chain heads in a tile log (formats.md 5).
+//!
+//! ```text
+//! links ──▶ notary: which heads, when ──▶ signed add-data, synced in the outbox ─┐
+//! patient's create-session, revoke-session ──────────────────────────────────────┤ submit
+//!                                                                                ▼
+//!           admit (strict, role) ─▶ batch + block leaf ─▶ pending, synced ─▶ tiles ─▶ checkpoint
+//! ```
+//!
+//! [`core`] decides: what an entry must be to enter, what a batch looks like, which tiles follow from
+//! it, which heads are due. [`ledger`] and [`notary`] do: a thread each, files through the disk seam.
+//! The ledger's files are a stock C2SP tile log; whatever else is needed to survive a crash lies beside
+//! it in `ledger-outbox/`.
+
+pub mod core;
+pub mod ledger;
+pub mod metrics;
+pub mod notary;
+
+pub use crate::{
+    core::ports::{Links, Parties, Patients, TrailHead},
+    ledger::{Ledger, LedgerKeys},
+    notary::{AnchorStatus, Notary, NotaryParts, NotarySettings},
+};

@@ -1,0 +1,254 @@
+//! The loop: wait (mail or deadline), step (which heads), perform (sign, sync, submit, wait).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
+use chordae_chain::{
+    event::{self, ContentDg, Event},
+    link::{self, Link},
+    seal::{self, Purpose},
+};
+
+use super::{AnchorStatus, Mail, NotaryParts, outbox::Outbox};
+use crate::{
+    core::notary::{Heads, Round},
+    metrics::NotaryMetrics,
+};
+
+/// The longest sleep: status and metrics are never older.
+const SLEEP: Duration = Duration::from_millis(200);
+/// Events under way at one time: leaves room in the ledger's mailbox for sessions.
+const AT_ONCE: usize = limits::LEDGER_QUEUE / 4;
+
+pub(super) struct Worker {
+    parts: NotaryParts,
+    heads: Heads,
+    outbox: Outbox,
+    /// Signed, durable, not settled: submitted again unchanged.
+    signed: BTreeMap<(Did, u64), Bytes>,
+    trouble: Option<String>,
+    status: Arc<Mutex<AnchorStatus>>,
+    metrics: NotaryMetrics,
+}
+
+/// What an event under way is about.
+#[derive(Clone, Copy)]
+enum About {
+    Head(Did, u64),
+    Audit,
+}
+
+impl Worker {
+    pub(super) fn new(
+        parts: NotaryParts,
+        heads: Heads,
+        outbox: Outbox,
+        status: Arc<Mutex<AnchorStatus>>,
+        metrics: NotaryMetrics,
+    ) -> Self {
+        let signed = BTreeMap::new();
+        Self {
+            parts,
+            heads,
+            outbox,
+            signed,
+            trouble: None,
+            status,
+            metrics,
+        }
+    }
+
+    pub(super) fn run(mut self, mail: &Receiver<Mail>) {
+        loop {
+            self.show();
+            let due = self
+                .heads
+                .deadline()
+                .saturating_sub(self.parts.clock.mono_ns());
+            let mut next = match mail.recv_timeout(Duration::from_nanos(due).min(SLEEP)) {
+                Ok(mail) => Some(mail),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            while let Some(item) = next {
+                match item {
+                    Mail::Linked(links) => {
+                        let now = self.parts.clock.mono_ns();
+                        links.iter().for_each(|link| self.heads.linked(link, now));
+                    }
+                    Mail::Settle(reply) => {
+                        self.round(true);
+                        // The asker may have gone.
+                        drop(reply.send(self.show()));
+                    }
+                    Mail::Stop => {
+                        self.round(true);
+                        self.show();
+                        return;
+                    }
+                }
+                next = mail.try_recv().ok();
+            }
+            self.round(false);
+        }
+    }
+
+    /// One round, if something is due.
+    fn round(&mut self, force: bool) {
+        let round = self.heads.step(self.parts.clock.mono_ns(), force);
+        if round == Round::default() {
+            return;
+        }
+        let work = self.sign_all(&round);
+        for some in work.chunks(AT_ONCE) {
+            for (about, outcome) in self.submit_all(some) {
+                self.settle(about, outcome);
+            }
+        }
+        let under_way: Vec<Bytes> = self.signed.values().cloned().collect();
+        if let Err(e) = self.outbox.settle(&under_way) {
+            self.trouble = Some(e.why);
+        }
+    }
+
+    /// Signs what is not signed yet and makes it durable.
+    fn sign_all(&mut self, round: &Round) -> Vec<(About, Bytes)> {
+        let (mut work, mut fresh) = (Vec::new(), Vec::new());
+        for link in &round.heads {
+            let about = About::Head(link.did, link.index);
+            if let Some(entry) = self.signed.get(&(link.did, link.index)) {
+                work.push((about, entry.clone()));
+                continue;
+            }
+            match self.sign_head(link) {
+                Ok(entry) => fresh.push((about, entry)),
+                Err(e) => self.settle(about, Err(e)),
+            }
+        }
+        if let Some(head) = round.audit.then(|| self.parts.trail.head()).flatten() {
+            match self.sign_audit(head) {
+                Ok(entry) => fresh.push((About::Audit, entry)),
+                Err(e) => self.settle(About::Audit, Err(e)),
+            }
+        }
+        let bytes: Vec<Bytes> = fresh.iter().map(|(_, entry)| entry.clone()).collect();
+        if let Err(e) = self.outbox.commit(&bytes) {
+            // A crash here leaves heads that are pending again; what is not durable is not submitted.
+            for (about, _) in fresh {
+                self.settle(about, Err(e.clone()));
+            }
+            return work;
+        }
+        for (about, entry) in &fresh {
+            if let About::Head(did, index) = about {
+                self.signed.insert((*did, *index), entry.clone());
+            }
+        }
+        work.extend(fresh);
+        work
+    }
+
+    fn sign_head(&self, head: &Link) -> Outcome<Bytes> {
+        let patient = self.parts.patients.seal_key_of(&head.did);
+        let own = self.parts.provider.seal_public();
+        let to = patient.map(|(_, seal)| seal).or(own);
+        let to = to.ok_or_else(|| Failure::internal("the provider has no sealing key"))?;
+        let content = ContentDg {
+            did: head.did,
+            index: head.index,
+            slot_start_ns: head.slot_start_ns,
+            end_ns: head.end_ns,
+            patient: patient.map(|(sign, _)| sign),
+        };
+        let event = Event::AddData {
+            digest: head.digest(),
+            tag: link::tag(&head.did, head.index),
+            content: seal::seal(
+                &to,
+                Purpose::AddData,
+                &content.encode()?,
+                &*self.parts.entropy,
+            )?,
+        };
+        event::sign(&event, &self.parts.provider).map(Bytes::from)
+    }
+
+    fn sign_audit(&self, (digest, count): (chordae_base::Digest, u64)) -> Outcome<Bytes> {
+        let time_ms = u64::try_from(self.parts.clock.wall_ns() / 1_000_000).unwrap_or(0);
+        let event = Event::AuditHead {
+            digest,
+            count,
+            time_ms,
+        };
+        event::sign(&event, &self.parts.provider).map(Bytes::from)
+    }
+
+    fn submit_all(&self, work: &[(About, Bytes)]) -> Vec<(About, Outcome<u64>)> {
+        // As many places as answers: the sequencer's thread never waits for this one.
+        let (answer, answers) = sync_channel(work.len());
+        for (about, entry) in work {
+            let (about, answer) = (*about, answer.clone());
+            self.parts
+                .ledger
+                .submit_then(entry.clone(), move |outcome| {
+                    // Fails only if this thread has died.
+                    drop(answer.send((about, outcome)));
+                });
+        }
+        drop(answer);
+        answers.iter().collect()
+    }
+
+    fn settle(&mut self, about: About, outcome: Outcome<u64>) {
+        let failure = match outcome {
+            Ok(_) => {
+                self.trouble = None;
+                if let About::Head(did, index) = about {
+                    self.heads.settled(&did, index);
+                    // One event vouches for all links before it.
+                    self.signed.retain(|(of, at), _| *of != did || *at > index);
+                    self.metrics.anchored.inc();
+                }
+                return;
+            }
+            Err(failure) => failure,
+        };
+        self.metrics.failures.inc();
+        let later = matches!(failure.kind, FailureKind::Busy | FailureKind::Io);
+        match about {
+            About::Head(did, index) if later => self.heads.failed(&did, index),
+            About::Head(did, index) => {
+                self.signed.remove(&(did, index));
+                self.heads.give_up(&did, index);
+                tracing::error!("notary: link {index} of a stream cannot be anchored: {failure}");
+            }
+            About::Audit => self.heads.audit_failed(self.parts.clock.mono_ns()),
+        }
+        self.trouble = Some(failure.why);
+    }
+
+    fn show(&self) -> AnchorStatus {
+        let now = self.parts.clock.mono_ns();
+        let status = AnchorStatus {
+            pending_heads: self.heads.pending(),
+            lag_ns: self.heads.lag_ns(now),
+            trouble: self.trouble.clone(),
+        };
+        self.metrics
+            .pending_heads
+            .set(i64::try_from(status.pending_heads).unwrap_or(i64::MAX));
+        self.metrics
+            .lag_seconds
+            .set(Duration::from_nanos(status.lag_ns).as_secs_f64());
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status.clone();
+        status
+    }
+}

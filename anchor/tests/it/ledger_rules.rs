@@ -1,0 +1,363 @@
+//! What enters the log, in what order, and what outsiders can do with its files.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::sync_channel},
+};
+
+use bytes::Bytes;
+use chordae_anchor::{Ledger, ledger::Settings};
+use chordae_base::{
+    Digest, FailureKind, Outcome,
+    seams::{
+        Disk, EntryKind,
+        fake::{FakeClock, FakeDisk},
+        real::OsDisk,
+    },
+};
+use chordae_chain::{
+    checkpoint,
+    event::{self, Event},
+    merkle, receipt,
+    trust::{self, TrustFile},
+};
+
+use crate::house::{
+    Known, NOW_NS, ORIGIN, OTHER_PATIENT, PATIENT, PROVIDER, SEQUENCER, all_entries, anchor,
+    checkpoint_of, grant, keys, leaves, open, open_with, party, revocation,
+};
+
+fn submit_all(ledger: &Ledger, entries: &[Bytes]) -> Vec<Outcome<u64>> {
+    let (answer, answers) = sync_channel(entries.len());
+    for (n, entry) in entries.iter().enumerate() {
+        let answer = answer.clone();
+        ledger.submit_then(entry.clone(), move |outcome| {
+            answer.send((n, outcome)).unwrap()
+        });
+    }
+    drop(answer);
+    let by_n: BTreeMap<_, _> = answers.iter().collect();
+    assert_eq!(
+        by_n.len(),
+        entries.len(),
+        "each submission is answered once"
+    );
+    by_n.into_values().collect()
+}
+
+#[test]
+fn events_get_their_place_under_a_checkpoint_and_a_receipt() {
+    let ledger = open(FakeDisk::new()).unwrap();
+    assert_eq!(checkpoint_of(&ledger).size, 0);
+    let entries: Vec<Bytes> = (0..900).map(anchor).collect();
+    let places: Vec<u64> = submit_all(&ledger, &entries)
+        .into_iter()
+        .map(|place| place.unwrap())
+        .collect();
+    let newest = checkpoint_of(&ledger);
+    let log = all_entries(&ledger);
+    assert_eq!(
+        (newest.size, newest.root),
+        (log.len() as u64, merkle::root(&leaves(&log)))
+    );
+    let trust = TrustFile {
+        origin: ORIGIN.into(),
+        policy: trust::policy_text(ledger.trusted_log()),
+        providers: vec![],
+        sequencers: vec![],
+        ca: None,
+    };
+    for (entry, place) in entries.iter().zip(&places) {
+        assert_eq!(&log[*place as usize], entry);
+    }
+    for at in [0, 1, 255, 256, 511, places[899]] {
+        let text = ledger.receipt(at).unwrap();
+        let receipt = receipt::verify(&log[at as usize], &text, &trust).unwrap();
+        assert_eq!(
+            (receipt.leaf_index, receipt.checkpoint.size),
+            (at, newest.size)
+        );
+        assert!(receipt::verify(&anchor(5000), &text, &trust).is_err());
+    }
+    assert!(ledger.receipt(newest.size).is_err() && ledger.entry(newest.size).is_err());
+}
+
+#[test]
+fn every_batch_ends_with_its_block() {
+    let clock = FakeClock::new(NOW_NS);
+    let ledger = open_with(std::sync::Arc::new(FakeDisk::new()), clock.clone(), keys()).unwrap();
+    submit_all(&ledger, &(0..450).map(anchor).collect::<Vec<_>>());
+    // A wall clock that is set back does not set blocks back.
+    clock.set_wall(NOW_NS - 3_600_000_000_000);
+    submit_all(&ledger, &(450..460).map(anchor).collect::<Vec<_>>());
+    let log = all_entries(&ledger);
+    let (mut first, mut expected, mut before) = (0, 0, (0, [0; 32]));
+    for (at, entry) in log.iter().enumerate() {
+        let signed = event::decode(entry).unwrap();
+        let Event::Block {
+            height,
+            prev,
+            events_root,
+            first: from,
+            count,
+            time_ms,
+        } = signed.event
+        else {
+            continue;
+        };
+        signed_by_sequencer(entry);
+        assert_eq!((height, prev, from), (expected, before.1, first));
+        assert_eq!(u64::from(count), at as u64 - first);
+        assert_eq!(events_root, merkle::root(&leaves(&log[first as usize..at])));
+        assert!(time_ms >= before.0 && time_ms >= 1_700_000_000_000);
+        (first, expected) = (at as u64 + 1, expected + 1);
+        before = (time_ms, merkle::leaf_hash(entry));
+    }
+    assert_eq!(first, log.len() as u64, "the last entry is a block");
+    assert!(expected >= 3);
+}
+
+fn signed_by_sequencer(entry: &[u8]) {
+    event::decode(entry)
+        .unwrap()
+        .verify(&party(SEQUENCER).sign_public())
+        .unwrap();
+}
+
+#[test]
+fn the_same_bytes_count_once() {
+    let disk = FakeDisk::new();
+    let ledger = open(disk.clone()).unwrap();
+    let twice = [anchor(1), anchor(2), anchor(1), anchor(1)];
+    let places: Vec<u64> = submit_all(&ledger, &twice)
+        .into_iter()
+        .map(|place| place.unwrap())
+        .collect();
+    assert_eq!((places[0], places[0]), (places[2], places[3]));
+    assert_ne!(places[0], places[1]);
+    let size = ledger.size();
+    assert_eq!(ledger.submit(anchor(1)).unwrap(), places[0]);
+    ledger.stop();
+    let ledger = open(disk).unwrap();
+    assert_eq!(ledger.submit(anchor(2)).unwrap(), places[1]);
+    assert_eq!(ledger.size(), size);
+}
+
+#[test]
+fn what_breaks_a_rule_does_not_enter() {
+    let ledger = open(FakeDisk::new()).unwrap();
+    let head = Event::AuditHead {
+        digest: Digest([1; 32]),
+        count: 1,
+        time_ms: 1,
+    };
+    let signed = |event: &Event, seed: u8| Bytes::from(event::sign(event, &party(seed)).unwrap());
+    let block = Event::Block {
+        height: 0,
+        prev: [0; 32],
+        events_root: [0; 32],
+        first: 0,
+        count: 1,
+        time_ms: 0,
+    };
+    let mut forged = anchor(1).to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let refused = [
+        ("unknown signer", signed(&head, 9), FailureKind::Refused),
+        (
+            "patient for provider",
+            signed(&head, PATIENT),
+            FailureKind::Refused,
+        ),
+        (
+            "provider for patient",
+            grant(PROVIDER, 1),
+            FailureKind::Refused,
+        ),
+        (
+            "block from outside",
+            signed(&block, SEQUENCER),
+            FailureKind::Refused,
+        ),
+        ("forged", forged.into(), FailureKind::Refused),
+        (
+            "no entry",
+            Bytes::from_static(b"hello"),
+            FailureKind::BadInput,
+        ),
+        ("empty", Bytes::new(), FailureKind::BadInput),
+        (
+            "revoking nothing",
+            revocation(PATIENT, [1; 32]),
+            FailureKind::Refused,
+        ),
+    ];
+    for (name, entry, kind) in refused {
+        assert_eq!(ledger.submit(entry).expect_err(name).kind, kind, "{name}");
+    }
+    assert_eq!(ledger.size(), 0);
+}
+
+#[test]
+fn a_session_is_revoked_by_its_own_patient_only() {
+    let disk = FakeDisk::new();
+    let ledger = open(disk.clone()).unwrap();
+    let entry = grant(PATIENT, 1);
+    let sid = event::leaf_hash(&entry);
+    assert_eq!((ledger.session(&sid), ledger.revoked(&sid)), (None, false));
+    let at = ledger.submit(entry).unwrap();
+    assert_eq!(
+        (ledger.session(&sid), ledger.revoked(&sid)),
+        (Some(at), false)
+    );
+    let refusal = ledger.submit(revocation(OTHER_PATIENT, sid)).unwrap_err();
+    assert_eq!(refusal.kind, FailureKind::Refused);
+    assert!(!ledger.revoked(&sid));
+    ledger.submit(revocation(PATIENT, sid)).unwrap();
+    assert!(ledger.revoked(&sid));
+    // Granted and revoked before either is under a checkpoint.
+    let other = grant(OTHER_PATIENT, 2);
+    let other_sid = event::leaf_hash(&other);
+    let both = submit_all(&ledger, &[other, revocation(OTHER_PATIENT, other_sid)]);
+    assert!(both.iter().all(|place| place.is_ok()));
+    ledger.stop();
+    let ledger = open(disk).unwrap();
+    assert!(ledger.revoked(&sid) && ledger.revoked(&other_sid));
+    assert_eq!(ledger.session(&sid), Some(at));
+}
+
+#[test]
+fn a_fork_does_not_enter() {
+    let ledger = open(FakeDisk::new()).unwrap();
+    let under = |digest: u8| {
+        let (digest, tag) = (Digest([digest; 32]), Digest([9; 32]));
+        let event = Event::AddData {
+            digest,
+            tag,
+            content: vec![],
+        };
+        Bytes::from(event::sign(&event, &party(PROVIDER)).unwrap())
+    };
+    ledger.submit(under(1)).unwrap();
+    assert_eq!(
+        ledger.submit(under(2)).unwrap_err().kind,
+        FailureKind::Damaged
+    );
+}
+
+#[test]
+fn a_stopped_ledger_says_so() {
+    let ledger = open(FakeDisk::new()).unwrap();
+    ledger.submit(anchor(1)).unwrap();
+    ledger.stop();
+    assert_eq!(
+        ledger.submit(anchor(2)).unwrap_err().kind,
+        FailureKind::Busy
+    );
+    let (answer, answers) = sync_channel(1);
+    ledger.submit_then(anchor(3), move |outcome| answer.send(outcome).unwrap());
+    assert_eq!(answers.recv().unwrap().unwrap_err().kind, FailureKind::Busy);
+    assert_eq!(
+        ledger.size(),
+        2,
+        "what is under the checkpoint can still be read"
+    );
+}
+
+#[test]
+fn the_same_on_a_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let settings = Settings {
+            data_dir: dir.path().into(),
+            origin: ORIGIN.into(),
+        };
+        let (parties, clock) = (Arc::new(Known), Arc::new(FakeClock::new(NOW_NS)));
+        let registry = prometheus::Registry::new();
+        Ledger::open(
+            Arc::new(OsDisk),
+            settings,
+            keys(),
+            parties,
+            clock,
+            &registry,
+        )
+    };
+    let ledger = open().unwrap();
+    let places = submit_all(&ledger, &(0..600).map(anchor).collect::<Vec<_>>());
+    let before = checkpoint_of(&ledger);
+    ledger.stop();
+    let ledger = open().unwrap();
+    assert_eq!(checkpoint_of(&ledger), before);
+    assert_eq!(ledger.submit(anchor(599)), places[599]);
+    ledger.stop();
+}
+
+/// Names of all files below a folder.
+pub(crate) fn files_below(disk: &dyn Disk, dir: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![std::path::PathBuf::from(dir)];
+    while let Some(at) = dirs.pop() {
+        for entry in disk.list(&at).unwrap() {
+            match entry.kind {
+                EntryKind::Dir => dirs.push(entry.path),
+                _ => found.push(entry.path.strip_prefix(dir).unwrap().display().to_string()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_folder_is_a_stock_tile_log() {
+    let disk = FakeDisk::new();
+    let ledger = open(disk.clone()).unwrap();
+    for n in 0..140 {
+        ledger.submit(anchor(n)).unwrap();
+    }
+    let size = ledger.size();
+    assert_eq!(size, 280);
+    ledger.stop();
+    let names = files_below(&disk, "/data/ledger");
+    for name in [
+        "checkpoint",
+        "tile/0/000",
+        "tile/0/001.p/24",
+        "tile/1/000.p/1",
+        "tile/entries/000",
+    ] {
+        assert!(names.iter().any(|n| n == name), "{name} of {names:?}");
+    }
+    let stray = names
+        .iter()
+        .find(|n| n.contains("000.p/") && !n.starts_with("tile/1/"));
+    assert_eq!(stray, None, "partial tiles go when the full one stands");
+    for name in &names {
+        let published = ledger.file(name).unwrap();
+        assert_eq!(
+            disk.peek(&std::path::Path::new("/data/ledger").join(name))
+                .unwrap(),
+            published
+        );
+    }
+    // A reader with an older checkpoint still gets its partial tile, from the full one.
+    let older = ledger.file("tile/0/000.p/100").unwrap();
+    assert_eq!(older.len(), 3200);
+    for name in [
+        "tile/0/001",
+        "tile/0/002.p/1",
+        "pending",
+        "../ledger-outbox/pending",
+        "tile/8/0/000",
+    ] {
+        assert_eq!(
+            ledger.file(name).unwrap_err().kind,
+            FailureKind::NotFound,
+            "{name}"
+        );
+    }
+    let text = String::from_utf8(ledger.file("checkpoint").unwrap().to_vec()).unwrap();
+    checkpoint::open(&text, ledger.trusted_log()).unwrap();
+}

@@ -1,0 +1,12 @@
+//! The ledger and the notary on fake and faulty disks.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod house;
+mod ledger_crash;
+mod ledger_damage;
+mod ledger_rules;
+mod notary_rounds;
