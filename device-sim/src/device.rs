@@ -34,11 +34,11 @@ use crate::{
     link::{Endpoint, Event, Link, Mqtt},
     maker::Maker,
     spool::Spool,
-    tally::{Tally, add, sub},
+    tally::{Tally, add},
 };
 
 /// Frames made at one go, so that events are not kept waiting.
-const BATCH: usize = 64;
+const BATCH: usize = 8;
 
 /// What all devices of a fleet share.
 pub(crate) struct Common {
@@ -115,6 +115,8 @@ struct Run {
     device: Device,
     spool: Spool,
     wire: Wire,
+    /// The birth has gone out on this connection, so the server is there.
+    born: bool,
     failures: u32,
     /// Cut the connection once this frame has gone out.
     cut: Option<(u64, Cut)>,
@@ -146,6 +148,7 @@ impl Device {
             topics: (topic("birth"), topic("frame")),
             spool: Spool::default(),
             wire: Wire::Down { retry_ns: 0 },
+            born: false,
             failures: 0,
             cut: None,
             stopping: false,
@@ -311,11 +314,9 @@ impl Run {
     }
 
     async fn leave(mut self) -> DeviceReport {
+        self.unborn();
         match std::mem::replace(&mut self.wire, Wire::Down { retry_ns: 0 }) {
-            Wire::Up(link) => {
-                sub(&self.device.common.tally.connected, 1);
-                drop(link.goodbye().await);
-            }
+            Wire::Up(link) => drop(link.goodbye().await),
             Wire::Opening(opening) => opening.abort(),
             Wire::Down { .. } => {}
         }

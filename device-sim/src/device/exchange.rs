@@ -57,22 +57,32 @@ impl Run {
             Ok(link) => link,
             Err(failure) => return self.down(Some(failure.why)),
         };
+        self.spool.hand_birth(self.now_ns());
+        if !link.publish(&self.topics.0, &self.device.birth) {
+            // The connection has already ended; its last event says why.
+            self.spool.take_back();
+        }
+        self.wire = Wire::Up(link);
+    }
+
+    /// The birth went out.
+    fn birth(&mut self) {
+        self.born = true;
         self.report.connections += 1;
         add(&self.device.common.tally.connections, 1);
         add(&self.device.common.tally.connected, 1);
-        self.spool.hand_birth(self.now_ns());
-        let taken = link.publish(&self.topics.0, &self.device.birth);
-        self.wire = Wire::Up(link);
-        if !taken {
-            self.down(Some("the client did not take the birth".into()));
+    }
+
+    /// This connection counts no more.
+    pub(super) fn unborn(&mut self) {
+        if std::mem::take(&mut self.born) {
+            sub(&self.device.common.tally.connected, 1);
         }
     }
 
     /// The connection is gone or could not be made: everything unacknowledged waits again.
     fn down(&mut self, trouble: Option<String>) {
-        if let Wire::Up(_) = self.wire {
-            sub(&self.device.common.tally.connected, 1);
-        }
+        self.unborn();
         self.spool.disconnected();
         self.cut = None;
         let (first, most) = BACKOFF_NS;
@@ -135,6 +145,9 @@ impl Run {
         match event {
             Event::Numbered(pkid) => {
                 let item = self.spool.numbered(pkid);
+                if item == Some(Item::Birth) {
+                    self.birth();
+                }
                 if let (Some(Item::Frame(sent)), Some((seq, how))) = (item, self.cut)
                     && sent == seq
                 {
@@ -155,7 +168,6 @@ impl Run {
     async fn hang_up(&mut self, how: Cut) -> Outcome<()> {
         let gone = std::mem::replace(&mut self.wire, Wire::Down { retry_ns: 0 });
         if let Wire::Up(link) = gone {
-            sub(&self.device.common.tally.connected, 1);
             let last = if how == Cut::Polite {
                 link.goodbye().await
             } else {

@@ -264,7 +264,12 @@ async fn a_server_that_is_not_there_leaves_everything_owed() {
         (report.stats.acked, report.owed(), report.stats.finished),
         (0, 10, 0)
     );
-    assert!(report.trouble().is_some());
+    assert!(
+        report.trouble().unwrap().contains("refused"),
+        "{:?}",
+        report.trouble()
+    );
+    assert_eq!((report.stats.connections, report.stats.connected), (0, 0));
 }
 
 /// An authority, a server certificate for 127.0.0.1, and certificates of devices in a folder.
