@@ -10,7 +10,7 @@
 //! [`core`] decides: what an entry must be to enter, what a batch looks like, which tiles follow from
 //! it, which heads are due. [`ledger`] and [`notary`] do: a thread each, files through the disk seam.
 //! The ledger's files are a stock C2SP tile log; whatever else is needed to survive a crash lies beside
-//! it in `ledger-outbox/`.
+//! it: `ledger.pending` and the journal `outbox/`.
 
 pub mod core;
 pub mod ledger;

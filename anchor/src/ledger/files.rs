@@ -5,9 +5,10 @@
 //! one takes the beginning of the full one, as tlog-tiles allows.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::core::tree::{self, LEVELS, TILE_HEIGHT, TILE_WIDTH, TileFile};
 
 /// Bytes of a full bundle of the longest entries.
 const BUNDLE_BYTES_MAX: u64 = TILE_WIDTH * (2 + u16::MAX as u64);
+/// Folders remembered as durable.
+const FOLDERS_KNOWN_MAX: usize = 1024;
 /// Bytes of a hash.
 const HASH_BYTES: u64 = 32;
 /// Bytes of a checkpoint.
@@ -31,9 +34,19 @@ const CHECKPOINT_BYTES_MAX: u64 = 64 * 1024;
 pub(crate) struct Files {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
+    /// Folders that are known to be durable: making one again costs a sync.
+    made: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Files {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+        Self {
+            disk,
+            dir,
+            made: Arc::default(),
+        }
+    }
+
     fn read(&self, name: &str, max: u64) -> Outcome<Bytes> {
         let path = self.dir.join(name);
         let read = self.disk.read(&path, max);
@@ -124,10 +137,20 @@ impl Files {
     }
 
     fn make_parent(&self, path: &Path) -> io::Result<()> {
-        match path.parent() {
-            Some(dir) => self.disk.create_dir_all(dir),
-            None => Ok(()),
+        let Some(dir) = path.parent() else {
+            return Ok(());
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(dir) {
+            return Ok(());
         }
+        self.disk.create_dir_all(dir)?;
+        // Old folders are not written to again; forgetting one costs one sync.
+        if made.len() >= FOLDERS_KNOWN_MAX {
+            made.clear();
+        }
+        made.insert(dir.to_owned());
+        Ok(())
     }
 
     /// Removes the partial tiles of a full one. Not synced: what a crash brings back is harmless and

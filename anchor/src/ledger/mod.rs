@@ -18,7 +18,6 @@ mod open;
 mod sequencer;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         mpsc::{SyncSender, TrySendError, sync_channel},
@@ -355,11 +354,6 @@ impl Ledger {
 pub(crate) fn write_view(view: &RwLock<View>) -> RwLockWriteGuard<'_, View> {
     view.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// The folder beside the log that holds what only a crash needs.
-pub(crate) fn outbox_dir(data_dir: &std::path::Path) -> PathBuf {
-    data_dir.join("ledger-outbox")
 }
 
 const _: () = assert!(TILE_WIDTH == 1 << TILE_HEIGHT);

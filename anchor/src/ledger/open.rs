@@ -17,7 +17,7 @@ use chordae_chain::{
     event, merkle,
 };
 
-use super::{LedgerKeys, View, apply::apply, files::Files, outbox_dir};
+use super::{LedgerKeys, View, apply::apply, files::Files};
 use crate::core::{
     batch::{Batch, PENDING_BYTES_MAX},
     index::Index,
@@ -27,7 +27,7 @@ use crate::core::{
 /// Where the log lies and what it is called.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The data folder: the log lies in `ledger/`, the pending batch in `ledger-outbox/`.
+    /// The data folder: the log lies in `ledger/`, the pending batch beside it in `ledger.pending`.
     pub data_dir: PathBuf,
     /// The log's name.
     pub origin: String,
@@ -42,17 +42,12 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) -> Outcome<Opened> {
-    let (dir, outbox) = (
-        settings.data_dir.join("ledger"),
-        outbox_dir(&settings.data_dir),
-    );
-    for dir in [&dir, &outbox] {
-        disk.create_dir_all(dir)
-            .map_err(|e| Failure::os(dir.display(), &e))?;
-    }
+    let dir = settings.data_dir.join("ledger");
+    disk.create_dir_all(&dir)
+        .map_err(|e| Failure::os(dir.display(), &e))?;
     let log = TrustedLog::new(&settings.origin, &keys.log.sign_public())?;
-    let files = Files { disk, dir };
-    let pending_path = outbox.join("pending");
+    let files = Files::new(disk, dir);
+    let pending_path = settings.data_dir.join("ledger.pending");
     let pending = read_pending(&files, &pending_path)?;
     let text = first_checkpoint(&files, settings, keys, pending.as_ref())?;
     let covered = checkpoint::open(&text, &log).map_err(|e| damaged(e, "ledger/checkpoint"))?;

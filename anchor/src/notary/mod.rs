@@ -33,7 +33,7 @@ use crate::{
         notary::{Cadence, Heads},
         ports::{Links, Patients, TrailHead},
     },
-    ledger::{Ledger, outbox_dir},
+    ledger::Ledger,
     metrics::NotaryMetrics,
 };
 use outbox::Outbox;
@@ -111,7 +111,7 @@ impl Notary {
             ));
         }
         let metrics = NotaryMetrics::new(registry)?;
-        let dir = outbox_dir(&settings.data_dir).join("signed");
+        let dir = settings.data_dir.join("outbox");
         let (outbox, left) = Outbox::open(Arc::clone(&parts.disk), dir)?;
         submit_again(&parts.ledger, left)?;
         let mut heads = Heads::new(settings.cadence, parts.clock.mono_ns());

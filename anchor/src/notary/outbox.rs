@@ -1,4 +1,4 @@
-//! Signed events on their way into the log: a journal in `ledger-outbox/signed/`.
+//! Signed events on their way into the log: a journal in `outbox/` (docs/FORMATS.md 10).
 //!
 //! One commit a round. A full segment is rolled when nothing is under way, and the old ones removed:
 //! what they hold is in the log. A failed write is fatal to the outbox, and with it to anchoring, until

@@ -349,7 +349,7 @@ fn the_folder_is_a_stock_tile_log() {
         "tile/0/001",
         "tile/0/002.p/1",
         "pending",
-        "../ledger-outbox/pending",
+        "../ledger.pending",
         "tile/8/0/000",
     ] {
         assert_eq!(

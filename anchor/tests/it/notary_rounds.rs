@@ -224,7 +224,7 @@ fn signed_bytes_are_submitted_again_unchanged() {
     house.ledger.stop();
     inner.crash();
     let mut outbox = Vec::new();
-    let dir = Path::new(DATA).join("ledger-outbox/signed");
+    let dir = Path::new(DATA).join("outbox");
     let torn = chordae_base::journal::scan_dir(&inner, &dir, 65_535, &mut |_, record| {
         outbox.push(record);
         Ok(())
