@@ -1,0 +1,141 @@
+//! What the query service asks of the rest of the house. The node implements these over the catalogue,
+//! the ledger, the directory and the registry; tests implement them in memory.
+//!
+//! All calls block (they may read a disk, `submit` waits for a checkpoint) and are made on threads that
+//! may block. Answers are claims: sections, entries and chunks are verified here before anyone relies
+//! on them, except that [`ChunkSource::bytes`] vouches for the file digest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chordae_base::{Did, KeyId, Outcome, Span, StreamKey};
+use chordae_chain::{keys::PublicIdentity, link::Link, meta::ChunkMeta};
+
+use super::ledger_path::LedgerPath;
+
+/// A linked chunk, without its rows.
+#[derive(Debug, Clone)]
+pub struct Touched {
+    /// Its link.
+    pub link: Link,
+    /// Its metadata, which agrees with the link.
+    pub meta: Arc<ChunkMeta>,
+}
+
+/// Linked chunks.
+pub trait ChunkSource: Send + Sync {
+    /// At most `most` links of a stream from an index on, ascending and without a hole; none for an
+    /// unknown stream.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn links(&self, did: &Did, from_index: u64, most: usize) -> Outcome<Vec<Link>>;
+
+    /// The chunks whose `[first_ns, end_ns)` shares an instant with the span, in any order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    fn touching(&self, did: &Did, span: Span) -> Outcome<Vec<Touched>>;
+
+    /// Index of the newest link of a stream.
+    fn newest(&self, did: &Did) -> Option<u64>;
+
+    /// The file of a linked chunk; its digest has been compared with the link's.
+    ///
+    /// # Errors
+    /// `Damaged` when it differs or the file is missing; never other bytes.
+    fn bytes(&self, did: &Did, index: u64) -> Outcome<Bytes>;
+}
+
+/// The event that vouches for a stream's links up to an index, with its receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// Index of the link whose digest the event holds.
+    pub index: u64,
+    /// The signed `add-data` entry.
+    pub entry: Bytes,
+    /// Its receipt: tlog-proof text.
+    pub proof: String,
+}
+
+/// The ledger. A session id is the leaf hash of its `create-session` entry.
+pub trait Ledger: Send + Sync {
+    /// The `create-session` entry with this id, if a checkpoint covers it.
+    ///
+    /// # Errors
+    /// Those of the log's files.
+    fn session(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>>;
+
+    /// Whether the session's signer revoked it.
+    ///
+    /// # Errors
+    /// Those of the log's files.
+    fn revoked(&self, sid: &[u8; 32]) -> Outcome<bool>;
+
+    /// The earliest anchor at or after an index.
+    ///
+    /// # Errors
+    /// Those of the log's files.
+    fn anchor(&self, did: &Did, at_least: u64) -> Outcome<Option<Anchor>>;
+
+    /// Submits a signed entry and waits for a checkpoint that covers it; gives its leaf index. An entry
+    /// that is there already counts once.
+    ///
+    /// # Errors
+    /// `Busy` when the log is full or stopping.
+    fn submit(&self, entry: Bytes) -> Outcome<u64>;
+
+    /// A file of the log.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    fn file(&self, path: &LedgerPath) -> Outcome<Bytes>;
+}
+
+/// The directory's session records, as the CBOR that the patient made.
+pub trait Sessions: Send + Sync {
+    /// Stores a record; durable when it returns.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn put(&self, sid: &[u8; 32], record: &[u8]) -> Outcome<()>;
+
+    /// A record.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn get(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>>;
+
+    /// Removes a record, durably; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn remove(&self, sid: &[u8; 32]) -> Outcome<()>;
+
+    /// At most `most` ids with a record, ascending, from one on.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn list(&self, from: &[u8; 32], most: usize) -> Outcome<Vec<[u8; 32]>>;
+}
+
+/// A party as the registry knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// Name, role and keys.
+    pub identity: PublicIdentity,
+    /// Whether its requests count.
+    pub enabled: bool,
+}
+
+/// Who is known here, and whose a stream is.
+pub trait Parties: Send + Sync {
+    /// The party with this key.
+    fn party(&self, kid: &KeyId) -> Option<Party>;
+    /// The patient of a stream, if it exists and has one.
+    fn patient_of(&self, did: &Did) -> Option<KeyId>;
+    /// The stream as its device knows it.
+    fn stream_name(&self, did: &Did) -> Option<StreamKey>;
+    /// All streams, also those without a chunk.
+    fn dids(&self) -> Vec<Did>;
+}

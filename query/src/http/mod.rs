@@ -1,0 +1,85 @@
+//! The HTTP interface: one router, over parts that the node hands in. Sockets and TLS are the node's.
+//!
+//! Each file is one kind of answer; all of them go through [`Service`], so none can skip the token, the
+//! rule or the trail. Whatever is not a route, or not a method of one, is a problem too, in the same
+//! format. HEAD is refused: an answer without its body would still be an answer.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chordae_base::limits;
+
+mod chunks;
+mod ledger;
+mod problem;
+mod proof;
+mod send;
+mod service;
+mod sessions;
+mod streams;
+mod trail;
+mod window;
+
+pub use problem::Problem;
+pub use service::{Caller, Parts, Service};
+
+/// All routes of the query service. Merged into a router, never nested below a path: tokens name the
+/// path as sent.
+pub fn router(service: &Arc<Service>) -> Router {
+    Router::new()
+        .route("/v1/streams", get(streams::streams))
+        .route("/v1/streams/{did}/window", get(window::window))
+        .route("/v1/streams/{did}/proof", get(proof::proof))
+        .route("/v1/streams/{did}/chunks", get(chunks::links))
+        .route("/v1/streams/{did}/chunks/{index}", get(chunks::chunk))
+        .route("/v1/sessions", post(sessions::create).get(sessions::list))
+        .route(
+            "/v1/sessions/{sid}",
+            get(sessions::look).delete(sessions::revoke),
+        )
+        .route("/v1/trail", get(trail::trail))
+        .route("/ledger/{*path}", get(ledger::file))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
+        .layer(middleware::from_fn(every_answer))
+        .with_state(Arc::clone(service))
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no-route",
+        "there is nothing at this path",
+    )
+}
+
+async fn no_such_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "this path does not know this method",
+    )
+}
+
+/// What holds for every answer: no HEAD, nothing cached that does not say so, no sniffing.
+async fn every_answer(request: Request, next: Next) -> Response {
+    let mut response = match *request.method() {
+        Method::HEAD => no_such_method().await.into_response(),
+        _ => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,220 @@
+//! `GET /v1/streams/{did}/proof`: the bundle that proves an answer (formats.md 6).
+//!
+//! The link in the answer's header says exactly which: the rows' span, the leads and `upto`, the newest
+//! chunk that was used. It is decided, planned and merged again from the same values, so it shows the
+//! same rows in the same order, whatever has been linked since.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
+    response::{IntoResponse, Response},
+};
+use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
+use chordae_chain::bundle::{BundleAnchor, BundleChunk, LinkHex, ProofBundle};
+use chordae_chunk::open;
+
+use super::{
+    problem::Problem,
+    service::{Caller, Service, blocking},
+    window::{did_of, note_leads},
+};
+use crate::core::{
+    access::Want,
+    ask::Params,
+    merge::{Merge, Step},
+    plan::{Plan, plan},
+    proof,
+};
+
+/// Bytes of a bundle per column of a page, and per link, as JSON and before.
+const COLUMN_BYTES: u64 = 200;
+const LINK_BYTES: u64 = 700;
+
+pub(super) async fn proof(
+    State(service): State<Arc<Service>>,
+    did: Result<Path<String>, PathRejection>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let begun_ns = service.clock.mono_ns();
+    let caller = match service.authenticate(&method, &uri, &headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut deed = service.deed(&caller, "proof");
+    let asked = did_of(did).and_then(|did| {
+        deed.did = Some(did);
+        let params = Params::parse(uri.query(), &["from", "until", "leads", "upto"])?;
+        let window = params.window()?;
+        (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
+        let leads = params.leads()?;
+        note_leads(&mut deed, &leads);
+        Ok((
+            Want {
+                did,
+                window,
+                leads,
+                clip: false,
+            },
+            params.number("upto")?,
+        ))
+    });
+    let made = match asked {
+        Ok((want, upto)) => make(&service, &caller, want, upto).await,
+        Err(failure) => Err(failure.into()),
+    };
+    let answer = made.map(|(text, rows)| {
+        deed.rows = Some(rows);
+        let mut response = Response::new(Body::from(text));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    });
+    let response = service.settle(deed, answer).await;
+    if response.status().is_success() {
+        let elapsed = service.clock.mono_ns().saturating_sub(begun_ns);
+        service.metrics.answered("proof", elapsed);
+    }
+    response
+}
+
+/// A proof before any chunk was opened.
+struct Planned {
+    did: Did,
+    plan: Plan,
+    links: Vec<LinkHex>,
+    anchor: Option<BundleAnchor>,
+    bytes: u64,
+}
+
+/// The bundle's text and the rows it proves.
+async fn make(
+    service: &Arc<Service>,
+    caller: &Caller,
+    want: Want,
+    upto: Option<u64>,
+) -> Result<(String, u64), Problem> {
+    let _place = service.place()?;
+    let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
+    let planned = blocking(move || {
+        let allowed = of.decide(&by, &want, now)?;
+        let touched = of.chunks.touching(&want.did, allowed.rows())?;
+        let plan = plan(touched, allowed.rows(), allowed.leads(), upto)?;
+        Ok(with_links(&of, want.did, plan)?)
+    });
+    let planned = planned.await?;
+    let _room = service.room(planned.bytes)?;
+    let of = Arc::clone(service);
+    blocking(move || {
+        let Planned {
+            did,
+            plan,
+            links,
+            anchor,
+            ..
+        } = planned;
+        let (chunks, runs) = show(&of, did, &plan).inspect_err(|failure| {
+            if failure.kind == FailureKind::Damaged {
+                of.metrics.verify_failed();
+            }
+        })?;
+        let rows = runs.iter().map(|(_, count)| count).sum();
+        let (from_ns, until_ns) = (plan.rows.from_ns, plan.rows.until_ns);
+        let bundle = ProofBundle {
+            v: 1,
+            did,
+            from_ns,
+            until_ns,
+            links,
+            chunks,
+            rows: runs,
+            anchor,
+        };
+        Ok((bundle.to_json()?, rows))
+    })
+    .await
+}
+
+/// The links from the first touched chunk to the earliest anchored one at or after the last.
+fn with_links(service: &Service, did: Did, plan: Plan) -> Outcome<Planned> {
+    let indexes = || plan.chunks.iter().map(|t| t.link.index);
+    let (mut links, mut anchored) = (Vec::new(), None);
+    if let (Some(first), Some(last)) = (indexes().min(), indexes().max()) {
+        anchored = service.ledger.anchor(&did, last)?;
+        let end = anchored.as_ref().map_or(last, |a| a.index);
+        let count = end.checked_sub(first).and_then(|n| usize::try_from(n).ok());
+        let count = count
+            .and_then(|n| n.checked_add(1))
+            .filter(|n| *n <= limits::LINKS_MAX);
+        let why = "too many links lie between the window and its anchor: ask for a shorter one";
+        let count = count.ok_or_else(|| Failure::bad_input(why))?;
+        links = service.chunks.links(&did, first, count)?;
+        if links.len() != count {
+            return Err(Failure::damaged(
+                "the ledger anchors a link that is not there",
+            ));
+        }
+    }
+    let largest = plan
+        .chunks
+        .iter()
+        .map(|t| u64::from(t.link.rows).saturating_mul(16 + 8 * t.meta.leads.len() as u64));
+    let bytes = largest
+        .max()
+        .unwrap_or(0)
+        .saturating_add(plan.peak_bytes)
+        .saturating_add(proof::columns(&plan)?.saturating_mul(COLUMN_BYTES))
+        .saturating_add((links.len() as u64).saturating_mul(LINK_BYTES));
+    let links = links.into_iter().map(LinkHex).collect();
+    let anchor = anchored.map(|a| BundleAnchor {
+        entry: a.entry.to_vec(),
+        proof: a.proof,
+    });
+    Ok(Planned {
+        did,
+        plan,
+        links,
+        anchor,
+        bytes,
+    })
+}
+
+type Shown = (Vec<BundleChunk>, Vec<(u64, u64)>);
+
+/// What is shown of each chunk, by index, and the runs of rows in the order of the answer. One chunk
+/// is open at a time; of the others only the times are held.
+fn show(service: &Service, did: Did, plan: &Plan) -> Outcome<Shown> {
+    let mut shown = BTreeMap::new();
+    let mut runs = Vec::new();
+    let mut merge = Merge::new(plan.keys());
+    loop {
+        let planned = |chunk: usize| {
+            plan.chunks
+                .get(chunk)
+                .ok_or_else(|| Failure::internal("a chunk beyond the plan"))
+        };
+        match merge.step(usize::MAX) {
+            Step::Done => break,
+            Step::Fetch { chunk } => {
+                let link = &planned(chunk)?.link;
+                let opened = open(service.chunks.bytes(&did, link.index)?)?;
+                if opened.file_root != link.file_root {
+                    return Err(Failure::damaged("a chunk is not the one its link names"));
+                }
+                shown.insert(link.index, proof::show(&opened, plan)?);
+                let rows = opened.into_rows();
+                let within = rows.within(plan.rows);
+                let times = rows.times.get(within).unwrap_or_default();
+                merge.give(chunk, times.to_vec())?;
+            }
+            Step::Run { chunk, count, .. } => {
+                proof::add_run(&mut runs, planned(chunk)?.link.index, count as u64);
+            }
+        }
+    }
+    Ok((shown.into_values().collect(), runs))
+}

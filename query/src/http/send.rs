@@ -1,0 +1,302 @@
+//! Rows to bytes to the reader, chunk by chunk, in bounded memory.
+//!
+//! ```text
+//! one blocking thread per answer                                     the reader's connection
+//! merge ──fetch──▶ chunk file ──read_span──▶ piece ──format──▶ [ PIECES_QUEUE ] ──▶ body
+//!   ▲                                            │
+//!   └── grant looked at again every half second  └── a reader that stalls is cut off
+//! ```
+//!
+//! An answer ends well (`complete`) or its connection breaks: a reader cannot mistake a part for the
+//! whole. Either way a closing record with the rows that were handed over is in the trail before the
+//! end is.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::Bytes;
+use chordae_base::{Failure, FailureKind, Outcome, limits};
+use chordae_chunk::{ChunkRows, read_span};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc},
+};
+
+use super::{
+    problem::Problem,
+    service::{Caller, Service},
+};
+use crate::{
+    core::{
+        access::Want,
+        merge::{Merge, Step},
+        plan::Plan,
+    },
+    formats::{Format, Heading, Writer},
+    trail::Deed,
+};
+
+/// An answer that may be sent.
+pub(super) struct Answer {
+    pub(super) service: Arc<Service>,
+    pub(super) caller: Caller,
+    /// What was allowed, to be asked again while sending.
+    pub(super) want: Want,
+    pub(super) plan: Plan,
+    pub(super) format: Format,
+    pub(super) deed: Deed,
+    pub(super) begun_ns: u64,
+    /// Its place and its memory, given back when it ends.
+    pub(super) permits: [OwnedSemaphorePermit; 2],
+}
+
+/// Why sending ended before its end.
+enum Stop {
+    /// The reader went away or stalled.
+    Reader,
+    /// The grant no longer holds.
+    Grant,
+    /// We cannot go on.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+type Pieces = mpsc::Sender<Result<Bytes, Failure>>;
+
+impl Answer {
+    /// Starts sending; the body, once the first piece is there.
+    ///
+    /// # Errors
+    /// When not even the first piece could be made; the trail says so.
+    pub(super) async fn body(self) -> Result<Body, Problem> {
+        let (pieces, mut queue) = mpsc::channel(limits::PIECES_QUEUE);
+        let runtime = Handle::current();
+        // Detached: it ends with the reader, at the latest after a stall.
+        drop(tokio::task::spawn_blocking(move || {
+            self.run(&pieces, &runtime)
+        }));
+        let first = queue.recv().await;
+        let first = first.unwrap_or_else(|| Err(Failure::internal("an answer ended unsaid")))?;
+        Ok(Body::from_stream(PieceStream {
+            first: Some(first),
+            queue,
+        }))
+    }
+
+    fn run(mut self, pieces: &Pieces, runtime: &Handle) {
+        let mut rows = 0;
+        let sent = self.send(pieces, runtime, &mut rows);
+        let (outcome, failure) = match sent {
+            Ok(()) => ("complete", None),
+            Err(Stop::Reader) => ("cut", None),
+            Err(Stop::Grant) => ("revoked", Some(Failure::refused("the grant has ended"))),
+            Err(Stop::Failed(failure)) => ("failed", Some(failure)),
+        };
+        if let Some(failure) = &failure {
+            tracing::warn!(%failure, outcome, "an answer was broken off");
+        }
+        if failure
+            .as_ref()
+            .is_some_and(|f| f.kind == FailureKind::Damaged)
+        {
+            self.service.metrics.verify_failed();
+        }
+        let now_ms = self.service.clock.wall_ns() / 1_000_000;
+        self.deed.time_ms = u64::try_from(now_ms).unwrap_or(0);
+        self.deed.outcome = outcome.to_owned();
+        self.deed.rows = Some(rows);
+        let closed = self.service.trail.write_blocking(self.deed);
+        if let Some(failure) = failure.or(closed.err()) {
+            // The error breaks the connection off; a reader that is gone needs none.
+            drop(runtime.block_on(tokio::time::timeout(
+                limits::READER_STALL,
+                pieces.send(Err(failure)),
+            )));
+        }
+        let elapsed = self.service.clock.mono_ns().saturating_sub(self.begun_ns);
+        self.service.metrics.answered(self.format.word(), elapsed);
+        drop(self.permits);
+    }
+
+    fn send(&self, pieces: &Pieces, runtime: &Handle, sent: &mut u64) -> Result<(), Stop> {
+        let hand_over = |bytes: Bytes| {
+            let waiting = tokio::time::timeout(limits::READER_STALL, pieces.send(Ok(bytes)));
+            match runtime.block_on(waiting) {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(Stop::Reader),
+            }
+        };
+        let plan = &self.plan;
+        let heading = Heading {
+            did: self.want.did,
+            rates: plan.rates.clone(),
+            columns: plan.columns.clone(),
+        };
+        let mut writer: Box<dyn Writer> = self.format.writer(heading)?;
+        let mut source = Rows::new(Arc::clone(&self.service), plan, self.want.did);
+        // Nothing goes out before the first rows could be read.
+        let mut next = source.piece()?;
+        hand_over(writer.begin()?)?;
+        let mut looked_ns = self.begun_ns;
+        while let Some(rows) = next {
+            self.still_granted(&mut looked_ns)?;
+            let count = rows.len() as u64;
+            hand_over(writer.rows(rows)?)?;
+            *sent += count;
+            next = source.piece()?;
+        }
+        let end = writer.end()?;
+        if end.is_empty() {
+            Ok(())
+        } else {
+            hand_over(end)
+        }
+    }
+
+    /// Looks at the grant again if the last look is old.
+    fn still_granted(&self, looked_ns: &mut u64) -> Result<(), Stop> {
+        let now_ns = self.service.clock.mono_ns();
+        if now_ns.saturating_sub(*looked_ns) < limits::GRANT_RECHECK_NS {
+            return Ok(());
+        }
+        *looked_ns = now_ns;
+        let (service, caller) = (&self.service, &self.caller);
+        let enabled = service
+            .parties
+            .party(&caller.kid)
+            .is_some_and(|p| p.enabled);
+        let allowed = service.decide(caller, &self.want, service.now());
+        if enabled && allowed.is_ok() {
+            Ok(())
+        } else {
+            Err(Stop::Grant)
+        }
+    }
+}
+
+/// The rows of a plan, in order, a piece at a time.
+pub(super) struct Rows<'p> {
+    service: Arc<Service>,
+    plan: &'p Plan,
+    did: chordae_base::Did,
+    merge: Merge,
+    open: std::collections::BTreeMap<usize, OpenRows>,
+}
+
+/// The rows of one chunk that lie in the window.
+struct OpenRows {
+    rows: ChunkRows,
+    /// For each column of the answer its place in `rows`, if the chunk has it.
+    places: Vec<Option<usize>>,
+}
+
+impl<'p> Rows<'p> {
+    pub(super) fn new(service: Arc<Service>, plan: &'p Plan, did: chordae_base::Did) -> Self {
+        let merge = Merge::new(plan.keys());
+        Self {
+            service,
+            plan,
+            did,
+            merge,
+            open: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// The next rows, `None` after the last.
+    fn piece(&mut self) -> Outcome<Option<ChunkRows>> {
+        let columns = self.plan.columns.len();
+        let mut piece = ChunkRows {
+            times: Vec::new(),
+            leads: vec![Vec::new(); columns],
+        };
+        while piece.len() < limits::PIECE_ROWS {
+            match self.merge.step(limits::PIECE_ROWS - piece.len()) {
+                Step::Done => break,
+                Step::Fetch { chunk } => self.fetch(chunk)?,
+                Step::Run {
+                    chunk,
+                    start,
+                    count,
+                    last,
+                } => {
+                    let open = self.open.get(&chunk);
+                    let open = open.ok_or_else(|| Failure::internal("a run of no chunk"))?;
+                    open.append(&mut piece, start..start + count)?;
+                    if last {
+                        self.open.remove(&chunk);
+                    }
+                }
+            }
+        }
+        Ok(Some(piece).filter(|p| !p.is_empty()))
+    }
+
+    fn fetch(&mut self, chunk: usize) -> Outcome<()> {
+        let planned = self.plan.chunks.get(chunk);
+        let planned = planned.ok_or_else(|| Failure::internal("a chunk beyond the plan"))?;
+        let leads = &planned.meta.leads;
+        let mut places = Vec::new();
+        let mut wanted = Vec::new();
+        for column in &self.plan.columns {
+            let at = leads.iter().position(|l| l.name == column.name);
+            places.push(at.map(|_| wanted.len()));
+            wanted.extend(at);
+        }
+        let bytes = self.service.chunks.bytes(&self.did, planned.link.index)?;
+        let (meta, rows) = read_span(bytes, self.plan.rows, &wanted)?;
+        if meta != *planned.meta {
+            let index = planned.link.index;
+            return Err(Failure::damaged(format!(
+                "chunk {index} is not the one its link names"
+            )));
+        }
+        self.merge.give(chunk, rows.times.clone())?;
+        if !rows.is_empty() {
+            self.open.insert(chunk, OpenRows { rows, places });
+        }
+        Ok(())
+    }
+}
+
+impl OpenRows {
+    fn append(&self, piece: &mut ChunkRows, run: std::ops::Range<usize>) -> Outcome<()> {
+        let short = || Failure::damaged("a chunk has fewer rows than times");
+        let times = self.rows.times.get(run.clone()).ok_or_else(short)?;
+        piece.times.extend_from_slice(times);
+        for (column, place) in piece.leads.iter_mut().zip(&self.places) {
+            match place {
+                None => column.resize(column.len() + run.len(), chordae_base::wire::NO_VALUE),
+                Some(place) => {
+                    let codes = self.rows.leads.get(*place).and_then(|l| l.get(run.clone()));
+                    column.extend_from_slice(codes.ok_or_else(short)?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pieces as a body.
+struct PieceStream {
+    first: Option<Bytes>,
+    queue: mpsc::Receiver<Result<Bytes, Failure>>,
+}
+
+impl futures_core::Stream for PieceStream {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        match self.first.take() {
+            Some(first) => std::task::Poll::Ready(Some(Ok(first))),
+            None => self.queue.poll_recv(cx),
+        }
+    }
+}

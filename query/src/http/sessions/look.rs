@@ -1,0 +1,136 @@
+//! Looking at sessions: the patient sees all of hers, a requester what is made out to her.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, Method, Uri},
+    response::{IntoResponse, Response},
+};
+use chordae_base::{Digest, Outcome};
+use chordae_chain::{
+    keys,
+    session::{Grant, SectionPlain},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Problem, no_session,
+    service::{Caller, Service, blocking},
+    sid_of,
+};
+use crate::core::{access::Session, ask::Params};
+
+/// Records looked at for one page of the list.
+const LOOKED_AT: usize = 1000;
+
+pub(in crate::http) async fn look(
+    State(service): State<Arc<Service>>,
+    sid: Result<Path<String>, PathRejection>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let caller = match service.authenticate(&method, &uri, &headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let deed = service.deed(&caller, "session");
+    let answer = match sid_of(sid).and_then(|s| Params::parse(uri.query(), &[]).map(|_| s)) {
+        Ok(sid) => {
+            let of = Arc::clone(&service);
+            blocking(move || {
+                let shown = show(&of, &caller, &sid)?.ok_or_else(no_session)?;
+                Ok(Json(shown).into_response())
+            })
+            .await
+        }
+        Err(failure) => Err(failure.into()),
+    };
+    service.settle(deed, answer).await
+}
+
+pub(in crate::http) async fn list(
+    State(service): State<Arc<Service>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let caller = match service.authenticate(&method, &uri, &headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let deed = service.deed(&caller, "sessions");
+    let from = Params::parse(uri.query(), &["from"])
+        .and_then(|p| p.get("from").map_or(Ok(Digest([0; 32])), str::parse));
+    let answer = match from {
+        Ok(from) => {
+            let of = Arc::clone(&service);
+            blocking(move || page(&of, &caller, &from.0)).await
+        }
+        Err(failure) => Err(failure.into()),
+    };
+    service.settle(deed, answer).await
+}
+
+fn page(service: &Service, caller: &Caller, from: &[u8; 32]) -> Result<Response, Problem> {
+    let mut sids = service.sessions.list(from, LOOKED_AT + 1)?;
+    let next = (sids.len() > LOOKED_AT)
+        .then(|| sids.pop())
+        .flatten()
+        .map(Digest);
+    let shown = sids
+        .iter()
+        .filter_map(|sid| show(service, caller, sid).transpose());
+    let sessions: Vec<Value> = shown.collect::<Outcome<_>>()?;
+    Ok(Json(json!({ "sessions": sessions, "next": next })).into_response())
+}
+
+/// What a caller may see of a session: the patient all of it, a requester what is made out to her.
+fn show(service: &Service, caller: &Caller, sid: &[u8; 32]) -> Outcome<Option<Value>> {
+    let Some((session, plains)) = service.session(sid)? else {
+        // Its record is gone; that it was revoked is for its signer to know.
+        let signer = service.created(sid)?.map(|(signer, _)| signer);
+        let hers = signer == Some(caller.kid) && service.ledger.revoked(sid)?;
+        return Ok(hers.then(|| json!({ "sid": Digest(*sid), "state": "revoked" })));
+    };
+    let signer = session.signer == Some(caller.kid);
+    let visible = |p: &&SectionPlain| signer || keys::key_id(&p.requester) == caller.kid;
+    let sections: Vec<Value> = plains.iter().filter(visible).map(section).collect();
+    if sections.is_empty() {
+        return Ok(None);
+    }
+    let state = state(service, &session);
+    Ok(Some(
+        json!({ "sid": Digest(*sid), "state": state, "sections": sections }),
+    ))
+}
+
+fn state(service: &Service, session: &Session) -> &'static str {
+    let now_ns = service.now().high_ns;
+    let expired = |e: Option<i64>| e.is_some_and(|e| e <= now_ns);
+    match session {
+        Session { revoked: true, .. } => "revoked",
+        Session { signer: None, .. } => "not-in-the-log",
+        Session { matches: false, .. } => "altered",
+        s if s.terms.iter().all(|t| expired(t.expires_ns)) => "expired",
+        _ => "live",
+    }
+}
+
+fn section(plain: &SectionPlain) -> Value {
+    let grant = |g: &Grant| {
+        json!({
+            "did": g.did, "metadata": g.metadata, "url": g.url,
+            "from_ns": g.st_ns, "until_ns": g.et_ns, "leads": g.leads,
+        })
+    };
+    json!({
+        "patient": keys::key_id(&plain.patient),
+        "requester": keys::key_id(&plain.requester),
+        "expires_ns": plain.expires_ns,
+        "purpose": plain.purpose,
+        "grants": plain.grants.iter().map(grant).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,241 @@
+//! `GET /v1/streams/{did}/window`: rows, in the format asked for.
+//!
+//! ```text
+//! authenticate ─▶ parse ─▶ place ─▶ decide ─▶ plan ─▶ room ─▶ trail ─▶ send
+//!     401          400      429    403, 404    400     429
+//! ```
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    response::{IntoResponse, Response},
+};
+use chordae_base::{Did, Failure, Outcome, Span, limits};
+
+use super::{
+    problem::Problem,
+    send::Answer,
+    service::{Caller, Service, blocking},
+};
+use crate::{
+    core::{
+        access::{Leads, Want},
+        ask::{Params, leads_text},
+        high_water::Now,
+        plan::{Coverage, Plan, plan},
+    },
+    formats::Format,
+    trail::Deed,
+};
+
+const COVERAGE: HeaderName = HeaderName::from_static("chordae-coverage");
+const INTEGRITY: HeaderName = HeaderName::from_static("chordae-integrity");
+const WINDOW: HeaderName = HeaderName::from_static("chordae-window");
+
+/// A did from a path, whatever the path was.
+pub(super) fn did_of(path: Result<Path<String>, PathRejection>) -> Outcome<Did> {
+    let text = path.map_err(|_| Failure::bad_input("the path is not UTF-8"))?;
+    text.parse()
+        .map_err(|_| Failure::bad_input("the path has no did (lower-case UUID)"))
+}
+
+/// What the window's query says.
+struct Asked {
+    want: Want,
+    format: Format,
+    snap: bool,
+}
+
+/// What is known before the first byte.
+struct Ready {
+    want: Want,
+    plan: Plan,
+    headers: [(HeaderName, String); 4],
+}
+
+pub(super) async fn window(
+    State(service): State<Arc<Service>>,
+    did: Result<Path<String>, PathRejection>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let begun_ns = service.clock.mono_ns();
+    let caller = match service.authenticate(&method, &uri, &headers) {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut deed = service.deed(&caller, "window");
+    let asked = did_of(did).and_then(|did| {
+        deed.did = Some(did);
+        parse(did, uri.query(), &headers, &mut deed)
+    });
+    let started = match asked {
+        Ok(asked) => start(&service, &caller, asked, &mut deed, begun_ns).await,
+        Err(failure) => Err(failure.into()),
+    };
+    let (answer, heads) = match started {
+        Ok(started) => started,
+        Err(problem) => return service.settle(deed, Err(problem)).await,
+    };
+    // Synced before the first byte; its closing record follows the last.
+    if let Err(failure) = service.trail.write(deed).await {
+        return Problem::from(failure).into_response();
+    }
+    let media_type = answer.format.media_type();
+    let mut response = match answer.body().await {
+        Ok(body) => Response::new(body),
+        Err(problem) => return problem.into_response(),
+    };
+    let into = response.headers_mut();
+    into.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    for (name, value) in heads {
+        // Numbers, dids and escaped names only, so it is always a header value.
+        if let Ok(value) = HeaderValue::try_from(value) {
+            into.insert(name, value);
+        }
+    }
+    response
+}
+
+fn parse(did: Did, query: Option<&str>, headers: &HeaderMap, deed: &mut Deed) -> Outcome<Asked> {
+    const KNOWN: &[&str] = &[
+        "from",
+        "until",
+        "leads",
+        "format",
+        "clip",
+        "snap",
+        "max_points",
+    ];
+    let params = Params::parse(query, KNOWN)?;
+    let window = params.window()?;
+    (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
+    let leads = params.leads()?;
+    note_leads(deed, &leads);
+    if params.get("max_points").is_some() {
+        return Err(Failure::bad_input("max_points is not served yet"));
+    }
+    let snap = match params.get("snap") {
+        None => false,
+        Some("page") => true,
+        Some(_) => return Err(Failure::bad_input("snap is page, or left out")),
+    };
+    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
+    let format = Format::choose(params.get("format"), accept)?;
+    deed.format = format.word().to_owned();
+    let want = Want {
+        did,
+        window,
+        leads,
+        clip: params.flag("clip")?,
+    };
+    Ok(Asked { want, format, snap })
+}
+
+pub(super) fn note_leads(deed: &mut Deed, leads: &Leads) {
+    deed.leads = match leads {
+        Leads::All => None,
+        Leads::Named(names) => Some(names.clone()),
+    };
+}
+
+async fn start(
+    service: &Arc<Service>,
+    caller: &Caller,
+    asked: Asked,
+    deed: &mut Deed,
+    begun_ns: u64,
+) -> Result<(Answer, [(HeaderName, String); 4]), Problem> {
+    let place = service.place()?;
+    let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
+    let (format, snap) = (asked.format, asked.snap);
+    let ready = blocking(move || prepare(&of, &by, asked.want, snap, now)).await?;
+    let room = service.room(ready.plan.peak_bytes.saturating_add(MIN_BYTES))?;
+    // What was allowed, where that differs from what was asked for.
+    (deed.from_ns, deed.until_ns) = (
+        Some(ready.want.window.from_ns),
+        Some(ready.want.window.until_ns),
+    );
+    note_leads(deed, &ready.want.leads);
+    let answer = Answer {
+        service: Arc::clone(service),
+        caller: caller.clone(),
+        want: ready.want,
+        plan: ready.plan,
+        format,
+        deed: deed.clone(),
+        begun_ns,
+        permits: [place, room],
+    };
+    Ok((answer, ready.headers))
+}
+
+/// Pieces waiting for the reader, whatever the chunks.
+const MIN_BYTES: u64 = (limits::PIECES_QUEUE as u64 + 2)
+    * limits::PIECE_ROWS as u64
+    * 4
+    * (limits::LEADS_MAX as u64 + 2);
+
+fn prepare(
+    service: &Service,
+    caller: &Caller,
+    want: Want,
+    snap: bool,
+    now: Now,
+) -> Result<Ready, Problem> {
+    let did = want.did;
+    let mut allowed = service.decide(caller, &want, now)?;
+    if snap {
+        allowed = allowed.snapped(limits::PAGE_NS);
+    }
+    let rows = allowed.rows();
+    let touched = service.chunks.touching(&did, rows)?;
+    let plan = plan(touched, rows, allowed.leads(), None)?;
+    let used = plan.chunks.iter().map(|t| t.link.index).max();
+    let anchored = match used {
+        Some(newest) => service.ledger.anchor(&did, newest)?.is_some(),
+        None => false,
+    };
+    let upto = used.or_else(|| service.chunks.newest(&did));
+    let headers = [
+        (COVERAGE, Coverage::of(&plan, rows).to_string()),
+        (
+            INTEGRITY,
+            if anchored { "anchored" } else { "linked" }.to_owned(),
+        ),
+        (
+            WINDOW,
+            format!("from-ns={}, until-ns={}", rows.from_ns, rows.until_ns),
+        ),
+        (header::LINK, proof_link(did, rows, allowed.leads(), upto)),
+    ];
+    let want = Want {
+        did,
+        window: allowed.window(),
+        leads: allowed.leads().clone(),
+        clip: false,
+    };
+    Ok(Ready {
+        want,
+        plan,
+        headers,
+    })
+}
+
+/// Where the proof of exactly these rows is. Without `upto` the stream had no chunk at all.
+fn proof_link(did: Did, rows: Span, leads: &Leads, upto: Option<u64>) -> String {
+    let mut target = format!(
+        "/v1/streams/{did}/proof?from={}&until={}",
+        rows.from_ns, rows.until_ns
+    );
+    if let Leads::Named(names) = leads {
+        target.push_str(&format!("&leads={}", leads_text(names)));
+    }
+    if let Some(upto) = upto {
+        target.push_str(&format!("&upto={upto}"));
+    }
+    format!("<{target}>; rel=\"proof\"")
+}

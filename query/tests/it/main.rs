@@ -1,0 +1,8 @@
+//! Tests of the query service, one binary.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod access;
+mod answers;
+mod refused;
+mod trail;
+mod world;
