@@ -145,6 +145,11 @@ impl Recovered {
         self.torn
     }
 
+    /// Where the recovered records end; what follows comes downstream.
+    pub fn end(&self) -> u64 {
+        self.wal.end()
+    }
+
     /// Reads the log, now and later: the chunker's source of payloads.
     pub fn frame_source(&self) -> WalReader {
         self.wal.frame_source()

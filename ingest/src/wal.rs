@@ -114,6 +114,11 @@ impl Wal {
         self.journal.bytes()
     }
 
+    /// Where the next record goes; everything below is durable.
+    pub fn end(&self) -> u64 {
+        self.journal.durable()
+    }
+
     /// A reader of what is durable, for the chunker and for replay.
     pub fn frame_source(&self) -> WalReader {
         WalReader {
@@ -137,6 +142,14 @@ impl WalReader {
         WalRecord::decode(self.reader.read(position)?)
     }
 
+    /// The bytes of the record at `position`, as [`WalRecord::encode`] made them.
+    ///
+    /// # Errors
+    /// `NotFound` below the start of the log, `Damaged`, `Io`.
+    pub fn raw(&self, position: u64) -> Outcome<Bytes> {
+        self.reader.read(position)
+    }
+
     /// The payload of the frame recorded at `position`.
     ///
     /// # Errors
@@ -155,8 +168,21 @@ impl WalReader {
     /// # Errors
     /// `Damaged`, `Io`, and whatever `visit` returns.
     pub fn replay(&self, visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>) -> Outcome<()> {
-        self.reader.scan(0, &mut |position, bytes| {
-            visit(position, WalRecord::decode(bytes)?)
+        self.replay_until(u64::MAX, visit)
+    }
+
+    /// The records below `until`, in order: what the log held before the service began to append.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`, and whatever `visit` returns.
+    pub fn replay_until(
+        &self,
+        until: u64,
+        visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>,
+    ) -> Outcome<()> {
+        self.reader.scan(0, &mut |position, bytes| match position < until {
+            true => visit(position, WalRecord::decode(bytes)?),
+            false => Ok(()),
         })?;
         Ok(())
     }

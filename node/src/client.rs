@@ -93,7 +93,9 @@ pub async fn send(place: &Place, call: Call, max: u64) -> Outcome<Answer> {
 async fn attempt(place: &Place, call: Call, max: u64) -> Outcome<Answer> {
     match place {
         Place::Socket(path) => {
-            let stream = UnixStream::connect(path).await.map_err(|e| {
+            let nobody = |e: Failure| Failure::busy(format!("{}; is that a data folder?", e.why));
+            let (_dir, near) = crate::server::near(path).map_err(nobody)?;
+            let stream = UnixStream::connect(near).await.map_err(|e| {
                 Failure::busy(format!(
                     "no server answers at {} ({e}); start it with: chordae serve",
                     path.display()

@@ -7,13 +7,22 @@ use std::process::ExitCode;
 
 use chordae_base::{Failure, FailureKind};
 
+mod adapters;
+pub mod assemble;
 pub mod authority;
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod control;
+pub mod demo;
 pub mod folder;
 pub mod keyfile;
+pub mod listen;
+pub mod log;
+pub mod observe;
+pub mod server;
 pub mod settings;
+pub mod status;
 pub mod tls;
 
 /// What a command ends with (interfaces.md, exit codes).

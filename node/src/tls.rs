@@ -1,13 +1,9 @@
-//! TLS settings of the doors: one provider (ring), installed by `main`; device doors demand client
-//! certificates of our authority.
-
-use std::sync::Arc;
+//! TLS for readers. One provider (ring), installed by `main`; the device doors' settings are ingest's.
 
 use chordae_base::{Failure, Outcome};
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
 };
 
 use crate::authority::PemPair;
@@ -36,25 +32,4 @@ pub fn for_readers(server: &PemPair) -> Outcome<ServerConfig> {
         .map_err(|e| Failure::bad_input(format!("server certificate: {e}")))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// For devices: a client certificate of `authority` is demanded.
-///
-/// # Errors
-/// `BadInput` when a certificate or key cannot be read.
-pub fn for_devices(server: &PemPair, authority: &str) -> Outcome<ServerConfig> {
-    let (certs, key) = own(server)?;
-    let mut roots = RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-        roots
-            .add(cert.map_err(bad("authority"))?)
-            .map_err(|e| Failure::bad_input(format!("authority: {e}")))?;
-    }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .build()
-        .map_err(|e| Failure::bad_input(format!("authority: {e}")))?;
-    ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(certs, key)
-        .map_err(|e| Failure::bad_input(format!("server certificate: {e}")))
 }

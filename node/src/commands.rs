@@ -1,0 +1,56 @@
+//! One file per command.
+
+use std::path::Path;
+
+use chordae_base::Outcome;
+
+use crate::{
+    Verdict,
+    cli::{self, Cli, Command},
+    client::Place,
+    folder::Folder,
+};
+
+mod admin;
+pub mod init;
+pub(crate) mod key;
+pub mod pull;
+pub mod serve;
+pub mod session;
+mod verify;
+
+pub(crate) use key::read_trust;
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever kept it from being done.
+pub async fn run(cli: Cli) -> Outcome<Verdict> {
+    match cli.command {
+        Command::Demo(args) => crate::demo::run(args).await,
+        Command::Init(args) => init::run(&args),
+        Command::Serve(args) => serve::run(&args).await,
+        Command::Device(args) => admin::device(args).await,
+        Command::Party(args) => admin::party(args).await,
+        Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),
+        Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),
+        Command::Stream(args) => admin::stream(args).await,
+        Command::Session(args) => session::run(args).await,
+        Command::Pull(args) => pull::run(&args).await,
+        Command::Verify(args) => verify::run(&args),
+        Command::Token(args) => key::token(&args),
+        Command::Tamper(args) => verify::tamper(&args),
+        Command::Status(args) => admin::status(&args).await,
+    }
+}
+
+/// The control socket of a data folder.
+pub fn socket(data: &Path) -> Place {
+    Place::Socket(Folder::new(data).control())
+}
+
+/// A line for the person at the terminal, or the program that reads our output.
+#[expect(clippy::print_stdout, reason = "what a command was asked for")]
+pub fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}

@@ -1,0 +1,97 @@
+//! `chordae key`, `trust`, `token`: what needs no server.
+
+use std::path::Path;
+
+use chordae_base::{
+    Failure, Outcome,
+    seams::{Clock, Entropy, real},
+    time::SECOND_NS,
+};
+use chordae_chain::{
+    keys::{Role, SecretKeys},
+    token::{self, Claims},
+    trust::TrustFile,
+};
+
+use super::say;
+use crate::{
+    Verdict,
+    cli::TokenArgs,
+    folder::{self, Folder},
+    keyfile,
+};
+
+/// How long the tokens that we make live.
+const TOKEN_S: i64 = 120;
+
+/// Reads a role that a person may have.
+///
+/// # Errors
+/// `BadInput` naming the roles there are.
+pub fn role(text: &str) -> Outcome<Role> {
+    let known = [Role::Patient, Role::Requester, Role::Provider, Role::Operator, Role::Auditor];
+    known.into_iter().find(|r| r.as_str() == text).ok_or_else(|| {
+        Failure::bad_input(format!("{text:?}: use patient, requester, provider, operator or auditor"))
+    })
+}
+
+pub(super) fn new(role_text: &str, name: &str, out: &Path) -> Outcome<Verdict> {
+    let keys = keyfile::make(out, name, role(role_text)?, &real::OsEntropy)?;
+    say(format!("{} {}", keyfile::public_path(out).display(), keys.key_id()));
+    Ok(Verdict::Done)
+}
+
+/// Reads a trust file.
+///
+/// # Errors
+/// `BadInput`, naming the file.
+pub fn read_trust(path: &Path) -> Outcome<TrustFile> {
+    TrustFile::parse(&folder::read_small(path)?).map_err(|e| e.during(path.display()))
+}
+
+pub(super) fn export_trust(data: &Path, out: &Path) -> Outcome<Verdict> {
+    let trust = read_trust(&Folder::new(data).key("trust.json"))?;
+    folder::write_public(out, &trust.to_json()?)?;
+    say(out.display());
+    Ok(Verdict::Done)
+}
+
+/// A fresh request token for one request.
+///
+/// # Errors
+/// `BadInput` when it would be too long.
+pub fn sign_request(
+    keys: &SecretKeys,
+    origin: &str,
+    session: Option<&str>,
+    method: &str,
+    target: &str,
+) -> Outcome<String> {
+    let mut jti = [0; 16];
+    real::OsEntropy.fill(&mut jti);
+    let iat = real::OsClock::default().wall_ns() / SECOND_NS;
+    let claims = Claims {
+        aud: origin.to_owned(),
+        sid: session.map(str::parse).transpose()?,
+        htm: method.to_owned(),
+        target: target.to_owned(),
+        iat,
+        exp: iat + TOKEN_S,
+        jti: hex::encode(jti),
+    };
+    token::sign(&claims, keys)
+}
+
+pub(super) fn token(args: &TokenArgs) -> Outcome<Verdict> {
+    let keys = keyfile::read(&args.key)?;
+    let origin = match (&args.aud, &args.trust) {
+        (Some(aud), _) => aud.clone(),
+        (None, Some(path)) => read_trust(path)?.origin,
+        (None, None) => return Err(Failure::bad_input("name the origin with --trust or --aud")),
+    };
+    let uri: hyper::Uri =
+        args.url.parse().map_err(|_| Failure::bad_input(format!("{:?} is not a URL", args.url)))?;
+    let target = uri.path_and_query().map_or("/", |t| t.as_str());
+    say(sign_request(&keys, &origin, args.session.as_deref(), &args.method, target)?);
+    Ok(Verdict::Done)
+}

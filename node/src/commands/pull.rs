@@ -1,0 +1,202 @@
+//! `chordae pull`: fetches a window and its proof, verifies, and only then writes the file.
+
+use std::{fs, path::Path};
+
+use chordae_base::{Did, Failure, Outcome, Span, limits, time};
+use chordae_chain::{
+    bundle::{self, Asked, BundleVerdict, ProofBundle},
+    keys::SecretKeys,
+};
+use chordae_query::formats::{self, Format};
+use hyper::header::LINK;
+
+use super::{
+    key::sign_request,
+    say,
+    session::{Far, far},
+};
+use crate::{
+    Verdict, cli,
+    client::{self, Answer, Call},
+    keyfile,
+};
+
+/// What was pulled: the bytes, their proof, and the judgement.
+pub(crate) struct Pulled {
+    /// The answer as it came.
+    pub(crate) answer: bytes::Bytes,
+    /// Rows of the answer.
+    pub(crate) rows: usize,
+    /// The window that it covers.
+    pub(crate) window: Span,
+    /// Its proof.
+    pub(crate) bundle: ProofBundle,
+    /// How far it is proven.
+    pub(crate) judgement: BundleVerdict,
+}
+
+/// One pull.
+pub(crate) struct Wanted<'a> {
+    pub(crate) keys: &'a SecretKeys,
+    pub(crate) session: Option<&'a str>,
+    pub(crate) did: Did,
+    pub(crate) window: Span,
+    pub(crate) leads: Option<&'a [String]>,
+    pub(crate) snap: bool,
+    pub(crate) format: Format,
+}
+
+pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
+    let far = far(&args.server, args.trust.as_deref())?;
+    let keys = keyfile::read(&args.key)?;
+    let window = Span { from_ns: time::parse(&args.from)?, until_ns: time::parse(&args.until)? };
+    let wanted = Wanted {
+        keys: &keys,
+        session: args.session.as_deref(),
+        did: args.stream.parse()?,
+        window,
+        leads: args.leads.as_deref(),
+        snap: !args.no_snap,
+        format: match args.format {
+            cli::FormatArg::Arrow => Format::Arrow,
+            cli::FormatArg::Csv => Format::Csv,
+        },
+    };
+    // A trust file that came from the server's own folder proves nothing to a reader elsewhere, but the
+    // operator of this machine may look: then it is the folder that is trusted, and we say so.
+    let pulled = fetch(&far, &wanted, args.trust.is_some() || args.server.data.is_some()).await?;
+    if args.trust.is_none() {
+        say("note: no --trust given; verified against the server's own trust file only");
+    }
+    if let Some(path) = &args.proof {
+        replace(path, pulled.bundle.to_json()?.as_bytes())?;
+    }
+    report(&args.out, &pulled)
+}
+
+fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
+    let judgement = &pulled.judgement;
+    if judgement.verdict == bundle::Verdict::Damaged {
+        for finding in &judgement.findings {
+            say(format!("TAMPERED {} {}: {}", finding.object, finding.code, finding.detail));
+        }
+        return Err(Failure::damaged(format!(
+            "the answer does not match its proof ({} findings); nothing was written",
+            judgement.findings.len()
+        )));
+    }
+    replace(out, &pulled.answer)?;
+    say(format!(
+        "{}  {} rows  [{}, {})",
+        out.display(),
+        pulled.rows,
+        time::show(pulled.window.from_ns),
+        time::show(pulled.window.until_ns)
+    ));
+    for index in &judgement.newer {
+        say(format!("newer: chunk {index} of this window was linked after the answer; pull again"));
+    }
+    if judgement.unproven_rows > 0 {
+        say(format!(
+            "unproven: {} rows lie in pages that the window cuts; leave out --no-snap, or ask for whole pages of 10 s",
+            judgement.unproven_rows
+        ));
+    }
+    match judgement.anchored_to {
+        Some(index) if judgement.unproven_rows == 0 && judgement.newer.is_empty() => {
+            say(format!("verified: every row, anchored in the ledger up to chunk {index}"));
+            Ok(Verdict::Done)
+        }
+        Some(_) => Ok(Verdict::Unproven),
+        None => {
+            say("intact, but not anchored in a trusted ledger yet; pull again in a few seconds");
+            Ok(Verdict::Unproven)
+        }
+    }
+}
+
+/// Writes beside the target and renames: a reader never sees half a file.
+fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    let mut tmp = path.as_os_str().to_owned();
+    tmp.push(".part");
+    let doing = || format!("write {}", path.display());
+    fs::write(&tmp, bytes).map_err(|e| Failure::os(doing(), &e))?;
+    fs::rename(&tmp, path).map_err(|e| Failure::os(doing(), &e))
+}
+
+/// Fetches and judges; writes nothing.
+///
+/// # Errors
+/// The server's refusal, or an answer that cannot be read.
+pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outcome<Pulled> {
+    let mut target = format!(
+        "/v1/streams/{}/window?from={}&until={}&format={}",
+        wanted.did,
+        wanted.window.from_ns,
+        wanted.window.until_ns,
+        wanted.format.word()
+    );
+    if let Some(leads) = wanted.leads {
+        target.push_str("&leads=");
+        target.push_str(&escape(&leads.join(",")));
+    }
+    if wanted.snap {
+        target.push_str("&snap=page");
+    }
+    let answer = get(far, wanted, target).await?;
+    let proof = proof_target(&answer)?;
+    let text = get(far, wanted, proof).await?;
+    let text = std::str::from_utf8(&text.body)
+        .map_err(|_| Failure::damaged("the proof is not text"))?;
+    let bundle = ProofBundle::parse(text)?;
+    let window = bundle.window();
+    // The server may widen to whole pages; it may not answer something else.
+    if bundle.did != wanted.did
+        || window.from_ns > wanted.window.from_ns
+        || window.until_ns < wanted.window.until_ns
+    {
+        return Err(Failure::damaged("the proof is not for the window that was asked for"));
+    }
+    let rows = match wanted.format {
+        Format::Arrow => formats::read_arrow(&answer.body)?,
+        Format::Csv => chordae_checker::read_csv(&answer.body)?,
+    };
+    let asked = Asked {
+        did: Some(wanted.did),
+        window: Some(window),
+        leads: wanted.leads.map(<[String]>::to_vec),
+    };
+    let trust = trusted.then_some(&far.trust);
+    let judgement = bundle::verify(&bundle, &rows, &asked, trust);
+    Ok(Pulled { answer: answer.body, rows: rows.times.len(), window, bundle, judgement })
+}
+
+async fn get(far: &Far, wanted: &Wanted<'_>, target: String) -> Outcome<Answer> {
+    let token = sign_request(wanted.keys, &far.trust.origin, wanted.session, "GET", &target)?;
+    let call = Call {
+        method: "GET".into(),
+        target,
+        authorization: Some(format!("Chordae {token}")),
+        body: None,
+    };
+    client::send(&far.place, call, limits::ANSWER_BYTES_MAX).await?.ok()
+}
+
+/// The target of `Link: <...>; rel="proof"`.
+fn proof_target(answer: &Answer) -> Outcome<String> {
+    answer
+        .headers
+        .get_all(LINK)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .find(|v| v.contains("rel=\"proof\""))
+        .and_then(|v| v.strip_prefix('<')?.split_once('>'))
+        .map(|(target, _)| target.to_owned())
+        .ok_or_else(|| Failure::damaged("the answer names no proof"))
+}
+
+/// Percent-encodes what may not stand in a query value.
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~,".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}

@@ -1,0 +1,94 @@
+//! `chordae verify` and `chordae tamper`: the checker, and what it must catch. Offline.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use chordae_base::{
+    Failure, Outcome, limits,
+    seams::{Disk, real::OsDisk},
+};
+use chordae_chain::{bundle::ProofBundle, trust::TrustFile};
+use chordae_checker::{self as checker, Kind, Progress, Report};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{key::read_trust, say};
+use crate::{Verdict, cli};
+
+pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
+    let trust = args.trust.as_deref().map(read_trust).transpose()?;
+    let report = check(&args.path, args.answer.as_deref(), trust.as_ref())?;
+    if args.json {
+        say(report.to_json());
+    } else {
+        print(&report);
+    }
+    Ok(match report.verdict {
+        checker::Verdict::Ok => Verdict::Done,
+        checker::Verdict::Damaged => Verdict::Tampered,
+        checker::Verdict::Unanchored => Verdict::Unproven,
+    })
+}
+
+fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outcome<Report> {
+    let disk = OsDisk;
+    let read = |path: &Path, max| {
+        disk.read(path, max).map_err(|e| Failure::os(format!("read {}", path.display()), &e))
+    };
+    match checker::kind_of(&disk, path)? {
+        Kind::Folder => folder(&disk, path, trust),
+        Kind::Chunk => Ok(checker::check_chunk(Bytes::from(read(path, limits::CHUNK_BYTES_MAX)?), &[])),
+        Kind::Other => {
+            let answer = answer.ok_or_else(|| {
+                Failure::bad_input(format!(
+                    "{} is neither a data folder nor a chunk; if it is a proof bundle, name its answer with --answer",
+                    path.display()
+                ))
+            })?;
+            let text = read(path, limits::CHUNK_BYTES_MAX)?;
+            let text = String::from_utf8(text).map_err(|_| Failure::bad_input("the proof bundle is not text"))?;
+            let csv = read(answer, limits::ANSWER_BYTES_MAX)?;
+            Ok(checker::check_answer(&ProofBundle::parse(&text)?, &csv, trust).report)
+        }
+    }
+}
+
+/// Checks a folder with a progress line, on a terminal only.
+pub(crate) fn folder(disk: &dyn Disk, path: &Path, trust: Option<&TrustFile>) -> Outcome<Report> {
+    let bar = ProgressBar::new(0);
+    // The template is a constant; a bar without one would only look plainer.
+    if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let report = checker::check_folder(disk, path, trust, &mut |Progress { what, done, of }| {
+        bar.set_message(what);
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    report
+}
+
+fn print(report: &Report) {
+    for note in &report.notes {
+        say(format!("note: {note}"));
+    }
+    for finding in &report.findings {
+        say(format!("{}  {}: {}", finding.object, finding.code, finding.detail));
+    }
+    for stream in &report.streams {
+        let anchored = stream.anchored_to.map_or("not anchored".into(), |n| format!("anchored to {n}"));
+        say(format!("{}  {} chunks  {anchored}", stream.did, stream.chunks));
+    }
+    say(match report.verdict {
+        checker::Verdict::Ok => "ok: intact, and proven against the trust file",
+        checker::Verdict::Unanchored => "unanchored: intact, but not proven (not anchored yet, or no --trust)",
+        checker::Verdict::Damaged => "damaged",
+    });
+}
+
+pub(super) fn tamper(args: &cli::TamperArgs) -> Outcome<Verdict> {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    say(checker::tamper::tamper(&disk, &args.copy, args.how.parse()?)?);
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,296 @@
+//! A running server: the house behind its sockets.
+
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+
+use axum::{Router, serve::ListenerExt};
+use chordae_base::{Failure, Outcome, limits, seams::real};
+use chordae_ingest::{
+    core::ports::Registry,
+    doors::mqtt::{DoorParts, DoorSettings, MqttDoor, tls::server_config},
+};
+use chordae_query::http;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    adapters::Known,
+    assemble::{self, House, Seams, apart},
+    authority::PemPair,
+    control::{self, Control},
+    folder::{self, Folder},
+    listen::{self, TlsListener},
+    observe::{self, Readiness},
+    settings::Settings,
+    status::StatusSource,
+    tls,
+};
+
+/// The seams of the product.
+pub fn real() -> Seams {
+    Seams {
+        disk: Arc::new(real::OsDisk),
+        clock: Arc::new(real::OsClock::default()),
+        entropy: Arc::new(real::OsEntropy),
+    }
+}
+
+/// See the module.
+pub struct Server {
+    home: Folder,
+    house: House,
+    doors: Vec<MqttDoor>,
+    serving: Vec<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+    listening: Vec<(&'static str, SocketAddr)>,
+    /// Held as long as the server lives: one server per folder.
+    _held: std::fs::File,
+}
+
+/// Sockets are bound before anything is opened: a taken port costs nothing and touches nothing.
+struct Sockets {
+    http_tls: Option<TcpListener>,
+    http_plain: Option<TcpListener>,
+    metrics: TcpListener,
+    control: UnixListener,
+}
+
+impl Server {
+    /// Starts everything; returns when the doors are open.
+    ///
+    /// # Errors
+    /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs.
+    pub async fn start(home: Folder, settings: Settings, seams: Seams) -> Outcome<Self> {
+        settings.check()?;
+        if !home.keys().exists() {
+            let data = home.root().display();
+            return Err(Failure::not_found(format!("{data} is no data folder; run: chordae init --data {data}")));
+        }
+        let held = home.hold()?;
+        let certificate = PemPair {
+            cert: folder::read_small(&home.key("server.crt"))?,
+            key: folder::read_secret(&home.key("server.key"))?,
+        };
+        let ca = PemPair {
+            cert: folder::read_small(&home.key("ca.crt"))?,
+            key: folder::read_secret(&home.key("ca.key"))?,
+        };
+        let sockets = Sockets::bind(&home, &settings).await?;
+        let metrics = prometheus::Registry::new();
+        observe::describe(&metrics, expiry(&certificate)?)
+            .map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+        let ready = Readiness::default();
+        ready.set("start", Some("opening logs".into()));
+        let (stopping, stop) = watch::channel(false);
+        let mut running = Running { serving: Vec::new(), stop };
+        let mut listening = vec![("metrics", addr(&sockets.metrics)?)];
+        // Probes answer while logs are opened: an operator sees why it is not ready yet.
+        running.plain(sockets.metrics, observe::router(metrics.clone(), ready.clone()));
+        let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
+        let clock = Arc::clone(&seams.clock);
+        let house = apart(move || assemble::build(&home2, &settings2, &seams, &metrics, &ready2)).await?;
+
+        let parts = DoorParts::new(
+            house.ingest.clone(),
+            Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
+            Arc::clone(&clock),
+            Arc::clone(&house.fanout),
+            house.ingest_metrics.clone(),
+        );
+        let mut doors = Vec::new();
+        if let Some(listen) = settings.mqtt.tls {
+            let config = server_config(ca.cert.as_bytes(), certificate.cert.as_bytes(), certificate.key.as_bytes())?;
+            let door = DoorSettings { listen, tls: Some(config), connections_max: limits::CONNECTIONS_MAX };
+            doors.push(("mqtt-tls", MqttDoor::open(door, parts.clone()).await?));
+        }
+        if let Some(listen) = settings.mqtt.plain {
+            let door = DoorSettings { listen, tls: None, connections_max: limits::CONNECTIONS_MAX };
+            doors.push(("mqtt-plain", MqttDoor::open(door, parts).await?));
+        }
+        listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
+
+        let readers = http::router(&house.service);
+        if let Some(socket) = sockets.http_tls {
+            listening.push(("http-tls", addr(&socket)?));
+            running.tls(TlsListener::new(socket, tls::for_readers(&certificate)?)?, readers.clone());
+        }
+        if let Some(socket) = sockets.http_plain {
+            listening.push(("http-plain", addr(&socket)?));
+            running.plain(socket, readers.clone());
+        }
+        let control = Arc::new(Control {
+            registry: Arc::clone(&house.registry),
+            directory: Arc::clone(&house.directory),
+            catalogue: Arc::clone(&house.catalogue),
+            ingest: house.ingest.clone(),
+            feed: house.feed.clone(),
+            ca,
+            clock,
+            status: StatusSource::new(house.ledger.clone(), Arc::clone(&house.notary), ready.clone(), &listening),
+        });
+        running.unix(sockets.control, readers.merge(control::router(control)));
+        ready.set("start", None);
+        running.watch_admission(house.ingest.doors_open(), ready);
+        let doors = doors.into_iter().map(|(_, door)| door).collect();
+        Ok(Self { home, house, doors, serving: running.serving, stopping, listening, _held: held })
+    }
+
+    /// What listens where.
+    pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
+        &self.listening
+    }
+
+    /// The address of a listener, e.g. `mqtt-tls`.
+    pub fn address(&self, what: &str) -> Option<SocketAddr> {
+        self.listening.iter().find(|(name, _)| *name == what).map(|(_, addr)| *addr)
+    }
+
+    /// Everything that runs.
+    pub fn house(&self) -> &House {
+        &self.house
+    }
+
+    /// Its folder.
+    pub fn home(&self) -> &Folder {
+        &self.home
+    }
+
+    /// Completes when ingest has failed: nothing can be acknowledged any more.
+    pub async fn failed(&self) {
+        self.house.ingest.ended().await;
+    }
+
+    /// The orderly stop: doors closed, everything acknowledged sealed, linked and anchored.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub async fn stop(self) -> Outcome<()> {
+        for door in self.doors {
+            door.close().await;
+        }
+        let stopped = self.house.stop().await;
+        self.stopping.send_replace(true);
+        for task in self.serving {
+            // Readers in mid-answer get a moment; then the process ends.
+            tokio::time::timeout(std::time::Duration::from_secs(5), task).await.ok();
+        }
+        // Nobody answers there any more; a stale socket would only confuse.
+        std::fs::remove_file(self.home.control()).ok();
+        stopped
+    }
+}
+
+/// HTTP servers as tasks that end together.
+struct Running {
+    serving: Vec<JoinHandle<()>>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Running {
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.clone();
+        async move {
+            // It fails only when the server is gone, which ends the task as well.
+            stop.wait_for(|stop| *stop).await.ok();
+        }
+    }
+
+    fn plain(&mut self, socket: TcpListener, router: Router) {
+        let stopped = self.stopped();
+        let socket = socket.tap_io(|stream| {
+            // Small answers go out at once; without it only latency suffers.
+            stream.set_nodelay(true).ok();
+        });
+        self.serving.push(tokio::spawn(async move {
+            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+        }));
+    }
+
+    fn tls(&mut self, socket: TlsListener, router: Router) {
+        let stopped = self.stopped();
+        self.serving.push(tokio::spawn(async move {
+            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+        }));
+    }
+
+    fn unix(&mut self, socket: UnixListener, router: Router) {
+        let stopped = self.stopped();
+        self.serving.push(tokio::spawn(async move {
+            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+        }));
+    }
+
+    /// A full disk or log is a reason not to be ready; it heals by itself.
+    fn watch_admission(&mut self, mut open: watch::Receiver<bool>, ready: Readiness) {
+        let stopped = self.stopped();
+        self.serving.push(tokio::spawn(async move {
+            let look = async {
+                loop {
+                    let why = "the disk or the log is full; devices are refused until there is room";
+                    ready.set("doors", (!*open.borrow_and_update()).then(|| why.to_owned()));
+                    if open.changed().await.is_err() {
+                        ready.set("doors", Some("ingest has ended; see its first error".into()));
+                        return;
+                    }
+                }
+            };
+            tokio::select! { () = look => {}, () = stopped => {} }
+        }));
+    }
+}
+
+impl Sockets {
+    async fn bind(home: &Folder, settings: &Settings) -> Outcome<Self> {
+        let bind = async |what, addr: Option<SocketAddr>| match addr {
+            Some(addr) => listen::bind(what, addr).await.map(Some),
+            None => Ok(None),
+        };
+        // The MQTT doors bind when they open; a taken port is found here first.
+        for (what, addr) in [("mqtt.tls", settings.mqtt.tls), ("mqtt.plain", settings.mqtt.plain)] {
+            drop(bind(what, addr).await?);
+        }
+        Ok(Self {
+            http_tls: bind("http.tls", settings.http.tls).await?,
+            http_plain: bind("http.plain", settings.http.plain).await?,
+            metrics: listen::bind("metrics.listen", settings.metrics.listen).await?,
+            control: control_socket(home)?,
+        })
+    }
+}
+
+/// Binds the control socket; the folder is held, so a socket that lies there is a dead server's.
+fn control_socket(home: &Folder) -> Outcome<UnixListener> {
+    let (_dir, path) = near(&home.control())?;
+    std::fs::remove_file(&path).ok();
+    let doing = || format!("bind {}", home.control().display());
+    let socket = UnixListener::bind(&path).map_err(|e| Failure::os(doing(), &e))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(|e| Failure::os(doing(), &e))?;
+    Ok(socket)
+}
+
+/// A short name for a socket whose path may be longer than the 107 bytes that an address holds: through an
+/// open descriptor of its folder, which must be kept until the name has been used.
+///
+/// # Errors
+/// `NotFound` when there is no such folder.
+pub fn near(path: &std::path::Path) -> Outcome<(std::fs::File, PathBuf)> {
+    use std::os::fd::AsRawFd;
+    let (dir, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let dir = std::fs::File::open(dir).map_err(|e| Failure::os(format!("open {}", dir.display()), &e))?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
+    Ok((dir, short))
+}
+
+fn addr(socket: &TcpListener) -> Outcome<SocketAddr> {
+    socket.local_addr().map_err(|e| Failure::os("listener", &e))
+}
+
+/// When our certificate ends, seconds since 1970.
+fn expiry(pair: &PemPair) -> Outcome<i64> {
+    let bad = |why: String| Failure::bad_input(format!("keys/server.crt: {why}"));
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pair.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let cert = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
+    Ok(cert.validity().not_after.timestamp())
+}
