@@ -20,6 +20,7 @@ pub mod session;
 mod verify;
 
 pub(crate) use key::read_trust;
+pub(crate) use verify::folder as check_folder;
 
 /// Runs a command.
 ///

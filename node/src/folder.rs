@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -90,6 +90,18 @@ impl Folder {
         )?;
         Ok(file)
     }
+}
+
+/// Makes a folder that only its owner may enter, with its parents.
+///
+/// # Errors
+/// `Io`.
+pub fn make_private(path: &Path) -> Outcome<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| Failure::os(format!("make {}", path.display()), &e))
 }
 
 /// Writes a new file that only its owner may read; refuses to replace one.

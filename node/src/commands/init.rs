@@ -1,6 +1,6 @@
 //! `chordae init`: keys, certificate authority, server certificate, settings, trust file.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
+use std::path::Path;
 
 use chordae_base::{
     Failure, Outcome,
@@ -48,11 +48,7 @@ pub fn make(
     if home.keys().exists() {
         return Err(Failure::busy(format!("{} is in use already; choose another --data", data.display())));
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(home.keys())
-        .map_err(|e| Failure::os(format!("make {}", home.keys().display()), &e))?;
+    folder::make_private(&home.keys())?;
     let provider = keyfile::make(&home.key("provider.pem"), "provider", Role::Provider, entropy)?;
     let sequencer = keyfile::make(&home.key("sequencer.pem"), "sequencer", Role::Sequencer, entropy)?;
     let log = keyfile::make(&home.key("log.pem"), "log", Role::Log, entropy)?;

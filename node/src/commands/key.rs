@@ -28,7 +28,7 @@ const TOKEN_S: i64 = 120;
 ///
 /// # Errors
 /// `BadInput` naming the roles there are.
-pub fn role(text: &str) -> Outcome<Role> {
+pub(crate) fn role(text: &str) -> Outcome<Role> {
     let known = [Role::Patient, Role::Requester, Role::Provider, Role::Operator, Role::Auditor];
     known.into_iter().find(|r| r.as_str() == text).ok_or_else(|| {
         Failure::bad_input(format!("{text:?}: use patient, requester, provider, operator or auditor"))
@@ -45,7 +45,7 @@ pub(super) fn new(role_text: &str, name: &str, out: &Path) -> Outcome<Verdict> {
 ///
 /// # Errors
 /// `BadInput`, naming the file.
-pub fn read_trust(path: &Path) -> Outcome<TrustFile> {
+pub(crate) fn read_trust(path: &Path) -> Outcome<TrustFile> {
     TrustFile::parse(&folder::read_small(path)?).map_err(|e| e.during(path.display()))
 }
 
@@ -60,7 +60,7 @@ pub(super) fn export_trust(data: &Path, out: &Path) -> Outcome<Verdict> {
 ///
 /// # Errors
 /// `BadInput` when it would be too long.
-pub fn sign_request(
+pub(crate) fn sign_request(
     keys: &SecretKeys,
     origin: &str,
     session: Option<&str>,
