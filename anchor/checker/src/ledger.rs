@@ -168,18 +168,12 @@ impl Walk<'_> {
 
     /// What a checkpoint says, whoever signed it.
     fn unsigned(&mut self, text: &str) -> Option<Checkpoint> {
-        // The note's text ends before the blank line that the signatures follow.
-        let body = text.split_once("\n\n").map(|(body, _)| format!("{body}\n"));
-        let body = body.and_then(|b| tlog_tiles::Checkpoint::from_bytes(b.as_bytes()).ok());
-        if body.is_none() {
+        let claim = body(text);
+        if claim.is_none() {
             self.found
                 .add(CHECKPOINT, Code::CheckpointSignature, "not a checkpoint");
         }
-        body.map(|b| Checkpoint {
-            origin: b.origin().to_owned(),
-            size: b.size(),
-            root: b.hash().0,
-        })
+        claim
     }
 
     fn entries(&mut self, claim: &Checkpoint, progress: &mut dyn FnMut(Progress)) -> Outcome<()> {
@@ -323,7 +317,9 @@ impl Walk<'_> {
             }
             n += 1;
         }
-        if blocks >= 2 {
+        if blocks >= 2 && self.grew(claim)? {
+            notes.push("the ledger grew while it was checked".into());
+        } else if blocks >= 2 {
             let why = format!("{more} or more entries lie past its size of {}", claim.size);
             self.found.add(CHECKPOINT, Code::Rollback, why);
         } else if more > 0 {
@@ -332,6 +328,15 @@ impl Walk<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Whether the checkpoint is of a larger log by now: the folder is in use.
+    fn grew(&self, claim: &Checkpoint) -> Outcome<bool> {
+        let text = match self.stored.folder.read(CHECKPOINT, CHECKPOINT_BYTES)? {
+            Read::Bytes(bytes) => String::from_utf8(bytes).unwrap_or_default(),
+            _ => return Ok(false),
+        };
+        Ok(body(&text).is_some_and(|now| now.size > claim.size))
     }
 
     fn forks(&mut self) {
@@ -349,6 +354,14 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The text of a checkpoint, which ends before the blank line that the signatures follow.
+fn body(text: &str) -> Option<Checkpoint> {
+    let (body, _) = text.split_once("\n\n")?;
+    let body = tlog_tiles::Checkpoint::from_bytes(format!("{body}\n").as_bytes()).ok()?;
+    let (origin, size, root) = (body.origin().to_owned(), body.size(), body.hash().0);
+    Some(Checkpoint { origin, size, root })
 }
 
 /// One tower and what it found above level 0.

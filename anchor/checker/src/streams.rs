@@ -1,11 +1,12 @@
 //! The chains: links against each other, against the ledger, and against the chunk files.
 //!
-//! Three passes, so that memory holds one chain end per did and one chunk at a time:
-//! 1. over `links/`: indexes, `prev`, and the ledger's word for each link;
-//! 2. over `links/` again: the file that each link names;
-//! 3. over `chunks/`: files that no link names. One is no finding: at the next index of its did, the
-//!    remnant of a crash between chunk and link (order of truth, step c), which the next start adopts
-//!    or removes.
+//! Four passes, so that memory holds one chain end per did and one chunk at a time:
+//! 1. over the names in `chunks/`;
+//! 2. over `links/`: indexes, `prev`, and the ledger's word for each link;
+//! 3. over `links/` again: the file that each link names;
+//! 4. over the names that no link took. One is no finding: at the next index of its did, the remnant
+//!    of a crash between chunk and link (order of truth, step c), which the next start adopts or
+//!    removes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +75,7 @@ pub(crate) fn check(
     progress: &mut dyn FnMut(Progress),
 ) -> Outcome<BTreeMap<Did, Chain>> {
     let chains = BTreeMap::new();
+    let present = extra::list(folder, found)?;
     let mut streams = Streams {
         folder,
         chains,
@@ -84,7 +86,7 @@ pub(crate) fn check(
     };
     streams.chains_of(facts)?;
     streams.files(progress)?;
-    extra::check(&mut streams)?;
+    extra::check(&mut streams, &present)?;
     Ok(streams.chains)
 }
 

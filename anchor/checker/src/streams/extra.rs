@@ -1,70 +1,87 @@
 //! Files below `chunks/` that no link names.
+//!
+//! They are listed *before* the links are read: a chunk is stored before its link, so in a folder in use
+//! every file listed either is linked by the time the links are read, or is the next of its stream.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use chordae_base::{Did, Outcome, limits, seams::EntryKind};
+use chordae_base::{Did, Outcome, RangeSet, limits, seams::EntryKind};
 use chordae_chain::{
-    finding::Code,
+    finding::{Code, Findings},
     link::{self, Link, genesis},
 };
 
 use super::{Chain, Streams};
-use crate::files::{Read, name_of};
+use crate::files::{Folder, Read, name_of};
 
-/// Third pass of the module above.
-pub(super) fn check(streams: &mut Streams<'_>) -> Outcome<()> {
-    for entry in streams.folder.list("chunks")?.unwrap_or_default() {
-        let name = format!("chunks/{}", name_of(&entry.path));
+/// The indexes for which each stream has a file.
+pub(super) type Present = BTreeMap<Did, RangeSet>;
+
+/// Lists `chunks/`; names that no chunk can have are findings at once.
+pub(super) fn list(folder: &Folder<'_>, found: &mut Findings) -> Outcome<Present> {
+    let mut present = Present::new();
+    for entry in folder.list("chunks")?.unwrap_or_default() {
+        let dir = format!("chunks/{}", name_of(&entry.path));
         match name_of(&entry.path).parse::<Did>() {
-            Ok(did) if entry.kind == EntryKind::Dir => stream(streams, &did, &name)?,
-            _ => streams
-                .found
-                .add(name, Code::ExtraFile, "not the folder of a stream"),
+            Ok(did) if entry.kind == EntryKind::Dir => {
+                present.insert(did, stream(folder, &dir, found)?);
+            }
+            _ => found.add(dir, Code::ExtraFile, "not the folder of a stream"),
         }
     }
-    Ok(())
+    Ok(present)
 }
 
-fn stream(streams: &mut Streams<'_>, did: &Did, dir: &str) -> Outcome<()> {
-    for thousand in streams.folder.list(dir)?.unwrap_or_default() {
+fn stream(folder: &Folder<'_>, dir: &str, found: &mut Findings) -> Outcome<RangeSet> {
+    let mut present = RangeSet::new();
+    for thousand in folder.list(dir)?.unwrap_or_default() {
         let dir = format!("{dir}/{}", name_of(&thousand.path));
         if thousand.kind != EntryKind::Dir {
-            streams.blame(did, dir, Code::ExtraFile, "not a folder of chunks");
+            found.add(dir, Code::ExtraFile, "not a folder of chunks");
             continue;
         }
-        for file in streams.folder.list(&dir)?.unwrap_or_default() {
+        for file in folder.list(&dir)?.unwrap_or_default() {
             let name = format!("{dir}/{}", name_of(&file.path));
-            if let Some(why) = unwanted(streams, &name, file.kind)? {
+            match link::parse_object_name(&name) {
+                Some((_, index)) => present.insert_range(index, index),
+                None => found.add(name, Code::ExtraFile, "not the name of a chunk"),
+            }
+        }
+    }
+    Ok(present)
+}
+
+/// Holds the files listed against the links read since.
+pub(super) fn check(streams: &mut Streams<'_>, present: &Present) -> Outcome<()> {
+    for (did, files) in present {
+        let chain = streams.chains.get(did);
+        let (next, last) = (
+            chain.map_or(0, Chain::next),
+            chain.and_then(|c| c.last.clone()),
+        );
+        let unlinked: Vec<(u64, u64)> = match chain {
+            Some(chain) => files
+                .iter()
+                .flat_map(|(a, b)| chain.seen.gaps(a, b))
+                .collect(),
+            None => files.iter().collect(),
+        };
+        for index in unlinked.into_iter().flat_map(|(a, b)| a..=b) {
+            if streams.broken && index >= next {
+                break; // their links may lie behind the damage
+            }
+            let name = link::object_name(did, index);
+            let why = match index == next {
+                true => remnant(streams, &name, did, last.as_ref())?,
+                false => Some("no link names it".into()),
+            };
+            if let Some(why) = why {
                 streams.blame(did, name, Code::ExtraFile, why);
             }
         }
     }
     Ok(())
-}
-
-/// Why a file should not be there; `None` if a link names it or a crash explains it.
-fn unwanted(streams: &mut Streams<'_>, name: &str, kind: EntryKind) -> Outcome<Option<String>> {
-    if kind == EntryKind::File && name.ends_with(".parquet.tmp") {
-        streams.notes.push(format!(
-            "{name} is left from a crash: removed at the next start"
-        ));
-        return Ok(None);
-    }
-    let Some((did, index)) = link::parse_object_name(name) else {
-        return Ok(Some("not the name of a chunk".into()));
-    };
-    let chain = streams.chains.get(&did);
-    if chain.is_some_and(|c| c.seen.holds(index)) {
-        return Ok(None); // the second pass has looked at it
-    }
-    let next = chain.map_or(0, Chain::next);
-    if streams.broken && index >= next {
-        return Ok(None); // its link may lie behind the damage
-    }
-    if index == next && kind == EntryKind::File {
-        let last = chain.and_then(|c| c.last.clone());
-        return remnant(streams, name, &did, last.as_ref());
-    }
-    Ok(Some("no link names it".into()))
 }
 
 /// A file at the next index: whole and fitting, or torn in the writing.
@@ -89,9 +106,8 @@ fn remnant(
         Err(_) => torn,
     };
     if fits {
-        streams.notes.push(format!(
-            "{name} was not linked yet: adopted or removed at the next start"
-        ));
+        let note = format!("{name} was not linked yet: adopted or removed at the next start");
+        streams.notes.push(note);
         return Ok(None);
     }
     Ok(Some(
