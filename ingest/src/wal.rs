@@ -180,10 +180,11 @@ impl WalReader {
         until: u64,
         visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>,
     ) -> Outcome<()> {
-        self.reader.scan(0, &mut |position, bytes| match position < until {
-            true => visit(position, WalRecord::decode(bytes)?),
-            false => Ok(()),
-        })?;
+        self.reader
+            .scan(0, &mut |position, bytes| match position < until {
+                true => visit(position, WalRecord::decode(bytes)?),
+                false => Ok(()),
+            })?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod arrival;
+pub mod aside;
 pub mod clock;
 pub mod decode;
 pub mod dedupe;

@@ -13,6 +13,7 @@
 
 pub mod connect;
 pub mod framing;
+pub mod hearing;
 pub mod outgoing;
 pub mod packet;
 pub mod session;

@@ -21,7 +21,7 @@ use crate::{
         decode,
         identify::{self, Peer},
         mqtt::{
-            framing, outgoing,
+            outgoing,
             session::{Act, Cut, Input, Session},
         },
         ports::LiveFrame,
@@ -156,7 +156,7 @@ impl Connection {
             if self.out.len() >= WRITE {
                 return true;
             }
-            match framing::split(buf, self.session.takes_max()) {
+            match self.session.split(buf) {
                 Ok(Some(raw)) => self.take(Input::Packet(raw)).await,
                 Ok(None) => break,
                 Err(broken) => self.take(Input::Broken(broken)).await,

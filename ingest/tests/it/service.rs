@@ -1,0 +1,424 @@
+//! The running service on disks that crash, fail and fill up: what was acknowledged is there.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use chordae_base::{
+    DeviceId, Outcome, RangeSet, limits,
+    record::{Place, WalRecord},
+    seams::{
+        Disk,
+        fake::FakeDisk,
+        faulty::{Fault, FaultyDisk, How, Op},
+    },
+    wire::Frame,
+};
+use chordae_ingest::{
+    core::{
+        admission::AdmissionLimits,
+        arrival::{Content, Verdict},
+        ports::{CoveredNews, Downstream},
+    },
+    service::Ingest,
+};
+
+use crate::support::{
+    House, Sender, birth, content, frame, key, payload_of, runtime, seconds, until,
+};
+
+/// All frames that the log holds after a restart on what survived.
+fn survivors(disk: &FakeDisk) -> Vec<Frame> {
+    let house = House::new(Arc::new(disk.clone()));
+    let recovered = house.open().expect("the log is whole");
+    let mut frames = Vec::new();
+    let mut visit = |_, record| -> Outcome<()> {
+        if let WalRecord::Frame(f) = record {
+            frames.push(f.frame()?);
+        }
+        Ok(())
+    };
+    recovered.replay(&mut visit).unwrap();
+    frames
+}
+
+/// Streams frames until the disk crashes under the service; gives the acknowledged ones.
+async fn stream_until_crash(disk: &FakeDisk, seed: u64) -> Vec<Frame> {
+    let house = House::new(Arc::new(disk.boot()));
+    let (ingest, _sink) = house.start();
+    let mut sender = Sender::new(ingest.handle(), 1);
+    let stream = key("bed-7/ecg");
+    assert_eq!(
+        sender.ask(&stream, Content::Birth(birth(1))).await,
+        Verdict::Durable
+    );
+    let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
+    for seq in 0..40 + seed % 7 {
+        let made = frame(1, seq, house.now() - seconds(1), 1);
+        sender.offer(&stream, content(&made)).await;
+        sent.push(made);
+    }
+    for _ in 0..20 + seed % 11 {
+        let (token, verdict) = sender.fate().await.expect("a fate");
+        assert_eq!(verdict, Verdict::Durable);
+        acknowledged.push(sent[usize::try_from(token).unwrap() - 1].clone());
+    }
+    disk.crash_torn(seed);
+    // The process is dead with its disk; what it still says does not count.
+    drop(sender);
+    drop(ingest.handle().stop().await);
+    drop(ingest.join());
+    acknowledged
+}
+
+#[test]
+fn acknowledged_frames_survive_a_power_loss() {
+    runtime().block_on(async {
+        let mut lost = 0;
+        for seed in 0..20 {
+            let disk = FakeDisk::new();
+            let acknowledged = stream_until_crash(&disk, seed).await;
+            let there = survivors(&disk);
+            lost += acknowledged.iter().filter(|f| !there.contains(f)).count();
+        }
+        if cfg!(feature = "control-ack-before-append") {
+            eprintln!("negative control: {lost} acknowledged frames lost");
+        } else {
+            assert_eq!(lost, 0, "acknowledged frames are gone");
+        }
+    });
+}
+
+/// Holds the disk's sync back until told, so that an early acknowledgement shows itself.
+#[test]
+fn nothing_is_told_before_the_commit_and_nothing_after_a_failed_one() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let faulty = Arc::new(FaultyDisk::new(Arc::clone(&house.disk)));
+        let house = House {
+            disk: Arc::clone(&faulty) as Arc<dyn Disk>,
+            ..house
+        };
+        let (ingest, sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let stream = key("bed-7/ecg");
+        sender.ask(&stream, Content::Birth(birth(1))).await;
+        let first = frame(1, 0, house.now(), 1);
+        assert_eq!(sender.ask(&stream, content(&first)).await, Verdict::Durable);
+        faulty.arm(Fault::next(Op::Sync, How::Fail(std::io::ErrorKind::Other)));
+        sender
+            .offer(&stream, content(&frame(1, 1, house.now(), 1)))
+            .await;
+        let told = sender.fate().await;
+        if cfg!(feature = "control-ack-before-append") {
+            assert!(told.is_some(), "the negative control must tell too early");
+        } else {
+            assert_eq!(told, None, "told although the sync failed");
+        }
+        // It ends with the reason; nobody is acknowledged again.
+        ingest.handle().ended().await;
+        assert!(ingest.handle().stop().await.is_err());
+        let why = ingest.join().unwrap_err();
+        assert!(why.why.contains("wal"), "{why}");
+        assert_eq!(
+            sink.frames().len(),
+            1,
+            "what is not durable does not go downstream"
+        );
+    });
+}
+
+#[test]
+fn a_restart_finds_everything_and_absorbs_repeats() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let house = House {
+            segment_bytes: 4096,
+            ..house
+        };
+        let stream = key("bed-7/ecg");
+        let now = house.now();
+        for life in 0..4_u64 {
+            let (ingest, sink) = house.start();
+            let mut sender = Sender::new(ingest.handle(), life);
+            assert_eq!(
+                sender.ask(&stream, Content::Birth(birth(1))).await,
+                Verdict::Durable
+            );
+            let waiting = content(&frame(2, life, now, 1));
+            assert_eq!(sender.ask(&stream, waiting).await, Verdict::Durable);
+            for seq in 0..=(life + 1) * 5 {
+                let told = sender.ask(&stream, content(&frame(1, seq, now, 1))).await;
+                assert_eq!(told, Verdict::Durable);
+            }
+            let standing = sender.standing(&stream, 1).await;
+            assert_eq!(standing.durable, [(0, (life + 1) * 5)]);
+            let fresh = sink.frames().iter().filter(|(_, f)| f.boot == 1).count();
+            let want = if life == 0 { 6 } else { 5 };
+            assert_eq!(fresh, want, "repeats are not stored again");
+            ingest.handle().stop().await.unwrap();
+            ingest.join().unwrap();
+        }
+        // The birth comes at last, in another life: all that waited is released, once.
+        let (ingest, sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 9);
+        sender.ask(&stream, Content::Birth(birth(2))).await;
+        // Told first, handed down then.
+        until("the released ones go downstream", || {
+            sink.frames().len() >= 4
+        })
+        .await;
+        let released: Vec<_> = sink
+            .frames()
+            .into_iter()
+            .map(|(_, f)| (f.seq, f.place))
+            .collect();
+        assert_eq!(released.len(), 4, "{released:?}");
+        assert!(released.iter().all(|(_, place)| *place != Place::Parked));
+        assert!(house.registry.opened.lock().unwrap().contains(&stream));
+        // Replay and life agree on positions and payloads.
+        let source = house.open().unwrap().frame_source();
+        let mut seen = 0;
+        source
+            .replay(&mut |position, record| {
+                if let WalRecord::Frame(f) = record {
+                    assert_eq!(source.payload(position)?, f.payload);
+                    seen += 1;
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, 21 + 4 + 4);
+    });
+}
+
+#[test]
+fn every_segment_begins_with_the_state_and_trimming_forgets_nothing() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let house = House {
+            segment_bytes: 4096,
+            ..house
+        };
+        let (ingest, sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let (stream, now) = (key("bed-7/ecg"), house.now());
+        sender.ask(&stream, Content::Birth(birth(1))).await;
+        for seq in 0..60 {
+            sender.ask(&stream, content(&frame(1, seq, now, 1))).await;
+        }
+        let states = |sink: &crate::support::Sink| {
+            let records = sink.0.lock().unwrap();
+            records
+                .iter()
+                .filter(|(_, r)| matches!(r, WalRecord::State(_)))
+                .count()
+        };
+        assert!(states(&sink) > 3, "many segments");
+        let list = |house: &House| house.disk.list("/data/wal".as_ref()).unwrap().len();
+        let before = list(&house);
+        let floor = sink.frames()[50].0;
+        let mut seqs = RangeSet::new();
+        seqs.insert_range(0, 49);
+        let news = CoveredNews {
+            stream: stream.clone(),
+            boot: 1,
+            seqs: seqs.clone(),
+            slot_start_ns: 0,
+        };
+        ingest.handle().covered(vec![news]);
+        ingest.handle().trim(floor);
+        until("the log is trimmed", || list(&house) < before).await;
+        *house.chunks.rows.lock().unwrap() = Some(true);
+        house
+            .chunks
+            .covered
+            .lock()
+            .unwrap()
+            .entry(stream.clone())
+            .or_default()
+            .insert(1, seqs);
+        for seq in 0..60 {
+            let told = sender.ask(&stream, content(&frame(1, seq, now, 1))).await;
+            assert_eq!(told, Verdict::Durable);
+        }
+        assert_eq!(sink.frames().len(), 60, "the rows know what the log forgot");
+        ingest.handle().stop().await.unwrap();
+        ingest.join().unwrap();
+        let (ingest, sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let mut other = birth(1);
+        other.firmware = "x".into();
+        assert!(matches!(
+            sender.ask(&stream, Content::Birth(other)).await,
+            Verdict::Refused(_)
+        ));
+        let mut sender = Sender::new(ingest.handle(), 2);
+        for seq in 0..60 {
+            let told = sender.ask(&stream, content(&frame(1, seq, now, 1))).await;
+            assert_eq!(told, Verdict::Durable);
+        }
+        assert_eq!(sink.frames().len(), 0);
+        *house.chunks.rows.lock().unwrap() = Some(false);
+        let told = sender.ask(&stream, content(&frame(1, 3, now, 2))).await;
+        assert!(
+            matches!(told, Verdict::Refused(_)),
+            "a conflict with the rows: {told:?}"
+        );
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_and_heals_and_loses_nothing() {
+    runtime().block_on(async {
+        let (house, disk) = House::in_memory();
+        disk.set_capacity(1 << 20);
+        let admission = AdmissionLimits {
+            free_min: 256 << 10,
+            wal_max: 1 << 30,
+        };
+        let house = House { admission, ..house };
+        let (ingest, _sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let (stream, now) = (key("bed-7/ecg"), house.now());
+        sender.ask(&stream, Content::Birth(birth(1))).await;
+        let first = content(&frame(1, 0, now, 1));
+        assert_eq!(sender.ask(&stream, first.clone()).await, Verdict::Durable);
+        disk.put("/data/ballast".as_ref(), &vec![0; 800 << 10]);
+        let mut doors = ingest.handle().doors_open();
+        doors.wait_for(|open| !open).await.unwrap();
+        let second = content(&frame(1, 1, now, 1));
+        assert_eq!(
+            sender.ask(&stream, second.clone()).await,
+            Verdict::Full(second.clone())
+        );
+        assert_eq!(
+            sender.ask(&stream, first).await,
+            Verdict::Durable,
+            "repeats take no room"
+        );
+        disk.remove("/data/ballast".as_ref()).unwrap();
+        doors.wait_for(|open| *open).await.unwrap();
+        assert_eq!(sender.ask(&stream, second.clone()).await, Verdict::Durable);
+        ingest.handle().stop().await.unwrap();
+        ingest.join().unwrap();
+        let there = survivors(&disk);
+        assert_eq!(there.len(), 2);
+        assert!(
+            there
+                .iter()
+                .any(|f| *f == Frame::decode(&payload_of(&second)).unwrap())
+        );
+    });
+}
+
+#[test]
+fn a_full_log_shuts_the_doors_until_it_is_trimmed() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let admission = AdmissionLimits {
+            free_min: 0,
+            wal_max: 16 << 10,
+        };
+        let house = House {
+            admission,
+            segment_bytes: 2048,
+            ..house
+        };
+        let (ingest, sink) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let (stream, now) = (key("bed-7/ecg"), house.now());
+        sender.ask(&stream, Content::Birth(birth(1))).await;
+        let doors = ingest.handle().doors_open();
+        let mut seq = 0;
+        loop {
+            match sender.ask(&stream, content(&frame(1, seq, now, 1))).await {
+                Verdict::Durable => seq += 1,
+                Verdict::Full(_) => break,
+                other => panic!("{other:?}"),
+            }
+            assert!(seq < 1000, "the bound does not bind");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(!*doors.borrow());
+        ingest.handle().trim(sink.frames().last().unwrap().0);
+        let mut doors = ingest.handle().doors_open();
+        doors.wait_for(|open| *open).await.unwrap();
+        assert_eq!(
+            sender.ask(&stream, content(&frame(1, seq, now, 1))).await,
+            Verdict::Durable
+        );
+    });
+}
+
+#[test]
+fn a_registry_that_fails_leaves_the_birth_unacknowledged() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let (ingest, _) = house.start();
+        let mut sender = Sender::new(ingest.handle(), 1);
+        let stream = key("bed-7/ecg");
+        *house.registry.fails.lock().unwrap() = true;
+        assert_eq!(
+            sender.ask(&stream, Content::Birth(birth(1))).await,
+            Verdict::Unsure
+        );
+        *house.registry.fails.lock().unwrap() = false;
+        assert_eq!(
+            sender.ask(&stream, Content::Birth(birth(1))).await,
+            Verdict::Durable
+        );
+        let device: DeviceId = "bed-7".parse().unwrap();
+        assert_eq!(stream.device, device);
+    });
+}
+
+/// Blocks until it is let go.
+struct Gate(Arc<AtomicBool>);
+
+impl Downstream for Gate {
+    fn record(&mut self, _: u64, _: WalRecord) -> Outcome<()> {
+        while !self.0.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, _: i64) -> Outcome<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_blocked_chunker_blocks_the_senders_and_its_news_still_goes_through() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let open = Arc::new(AtomicBool::new(true));
+        let ingest: Ingest = house
+            .open()
+            .unwrap()
+            .run(Box::new(Gate(Arc::clone(&open))))
+            .unwrap();
+        let handle = ingest.handle();
+        let mut sender = Sender::new(handle.clone(), 1);
+        let (stream, now) = (key("bed-7/ecg"), house.now());
+        sender.ask(&stream, Content::Birth(birth(1))).await;
+        open.store(false, Ordering::SeqCst);
+        let first = sender.ask(&stream, content(&frame(1, 0, now, 1))).await;
+        assert_eq!(
+            first,
+            Verdict::Durable,
+            "durable is durable; the chunker may be slow"
+        );
+        // The thread hangs downstream now: the next is not told, and news does not block.
+        sender.offer(&stream, content(&frame(1, 1, now, 1))).await;
+        handle.trim(0);
+        handle.covered(vec![]);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        open.store(true, Ordering::SeqCst);
+        assert_eq!(sender.fate().await.unwrap().1, Verdict::Durable);
+        handle.stop().await.unwrap();
+        assert!(limits::ARRIVALS_QUEUE > 0);
+    });
+}
