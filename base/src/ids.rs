@@ -86,6 +86,7 @@ name_type!(
 
 /// A stream as its device knows it, text form `device/stream`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct StreamKey {
     /// The device that publishes it.
     pub device: DeviceId,
@@ -109,6 +110,19 @@ impl FromStr for StreamKey {
             device: device.parse()?,
             stream: stream.parse()?,
         })
+    }
+}
+
+impl TryFrom<String> for StreamKey {
+    type Error = Failure;
+    fn try_from(s: String) -> Outcome<Self> {
+        s.parse()
+    }
+}
+
+impl From<StreamKey> for String {
+    fn from(k: StreamKey) -> Self {
+        k.to_string()
     }
 }
 

@@ -14,6 +14,7 @@ use chordae_base::{
 use chordae_chain::{
     keys::{PublicIdentity, Role},
     link::Link,
+    meta::ChunkMeta,
 };
 use chordae_chunk::SealedChunk;
 use chordae_chunker::{self as chunker, Covered};
@@ -217,6 +218,16 @@ impl query::ChunkSource for Chunks {
 
     fn bytes(&self, did: &Did, index: u64) -> Outcome<Bytes> {
         self.0.chunk_bytes(did, index)
+    }
+}
+
+impl chunker::Stored for Chunks {
+    fn metas(&self) -> Vec<Arc<ChunkMeta>> {
+        self.0.metas()
+    }
+
+    fn times(&self, did: &Did, index: u64) -> Outcome<Vec<i64>> {
+        Ok(self.0.open_chunk(did, index)?.rows().times.clone())
     }
 }
 

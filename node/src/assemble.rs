@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use chordae_anchor::{Ledger, LedgerKeys, Notary, NotaryParts, NotarySettings, core::notary::Cadence};
 use chordae_base::{
-    Did, Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits,
+    Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits,
     record::WalRecord,
     seams::{Clock, Disk, Entropy},
 };
@@ -122,10 +122,9 @@ impl Feed {
     pub fn claim(
         &self,
         stream: &StreamKey,
-        did: Did,
+        plan: StreamPlan,
         take: Box<dyn FnOnce() -> Outcome<()> + Send>,
     ) -> Outcome<bool> {
-        let plan = StreamPlan::new(did, limits::SLOT_NS_DEFAULT);
         match self.replan(stream, plan, i64::MIN, take) {
             Ok(()) => Ok(true),
             Err(e) if e.kind == FailureKind::Refused => Ok(false),
@@ -255,7 +254,7 @@ pub fn build(
             plans: Box::new(Known(Arc::clone(&registry))),
             entropy,
             clock: Arc::clone(&clock),
-            stored: catalogue.metas(),
+            stored: Box::new(Chunks(Arc::clone(&catalogue))),
             recovered: Box::new(Replayed { reader: recovered.frame_source(), until: recovered.end() }),
         },
         metrics,

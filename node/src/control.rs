@@ -251,7 +251,7 @@ async fn assign(State(c): Shared, body: Result<Json<Assignment>, JsonRejection>)
             None => {
                 let (registry, patient) = (Arc::clone(&c.registry), want.patient);
                 let take = Box::new(move || registry.set_patient(did, patient));
-                if c.feed.claim(&want.stream, did, take)? {
+                if c.feed.claim(&want.stream, plan.clone(), take)? {
                     return Ok(line(&c, &want.stream, &plan, did));
                 }
             }
