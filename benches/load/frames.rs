@@ -1,0 +1,255 @@
+//! Frames as a device sends them, made so cheaply that the client is never what is measured.
+//!
+//! ```text
+//! payload = boot, seq, t0 (fields 1, 2, 3; written anew for each)  ++  samples, deltas, clock (encoded once)
+//! ```
+//!
+//! A frame whose boot, seq and t0 are 0 encodes to its later fields alone, because protocol buffers omit
+//! zeros; so the head can be put in front by hand, and the whole equals `Frame::encode` (tested). No two
+//! frames of a run are equal, each follows the one before in time, and all are live: 12 leads of synthetic
+//! ECG at 1000 Hz, `deltas`, SYNCED.
+
+use std::sync::Arc;
+
+use chordae_base::{
+    Failure, Outcome, Rate, limits,
+    time::SECOND_NS,
+    wire::{Birth, ClockKind, Frame, Lead},
+};
+use chordae_device_sim::ecgsyn::Ecg;
+
+/// Leads, samples per second, samples per lead in a frame: a payload of about 1 KB.
+const LEADS: usize = 12;
+const RATE_HZ: u32 = 1000;
+const SAMPLES: usize = 83;
+/// Different signals; frame n has number n modulo this.
+const SIGNALS: usize = 256;
+/// Distance that frames keep from the bounds of "live", which is five minutes either way.
+const MARGIN_NS: i64 = 20 * SECOND_NS;
+
+/// What all devices of a run send from.
+#[derive(Debug)]
+pub struct Stock {
+    leads: Vec<Lead>,
+    rate: Rate,
+    step_ns: i64,
+    codes: Vec<Vec<i32>>,
+    tails: Vec<Vec<u8>>,
+}
+
+impl Stock {
+    /// Synthesises the signals.
+    ///
+    /// # Errors
+    /// None that the constants above allow.
+    pub fn new() -> Outcome<Arc<Self>> {
+        let rate = Rate::new(RATE_HZ, 1)?;
+        let mut ecg = Ecg::new(LEADS, rate, 1)?;
+        let codes: Vec<Vec<i32>> = (0..SIGNALS).map(|_| ecg.take(SAMPLES)).collect();
+        let tails = codes
+            .iter()
+            .map(|codes| frame(0, 0, 0, codes.clone()).encode())
+            .collect();
+        let step_ns = rate.after_ns(SAMPLES as u64)?;
+        Ok(Arc::new(Self {
+            leads: ecg.leads(),
+            rate,
+            step_ns,
+            codes,
+            tails,
+        }))
+    }
+}
+
+fn frame(boot: u64, seq: u64, t0_ns: i64, codes: Vec<i32>) -> Frame {
+    let samples = u32::try_from(SAMPLES).unwrap_or(u32::MAX);
+    Frame {
+        boot,
+        seq,
+        t0_ns,
+        samples,
+        codes,
+        historical: false,
+        clock: ClockKind::Synced,
+    }
+}
+
+/// The frames of one device, in order. A clone begins where the original stands.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    stock: Arc<Stock>,
+    boot: u64,
+    seq: u64,
+    t0_ns: i64,
+    last_ns: i64,
+    head: Vec<u8>,
+}
+
+/// A payload in two pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payload<'a> {
+    head: &'a [u8],
+    tail: &'a [u8],
+}
+
+impl<'a> Payload<'a> {
+    /// A payload in one piece.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            head: &[],
+            tail: bytes,
+        }
+    }
+
+    /// Bytes of both pieces.
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// Never: a frame has samples.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the payload.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head);
+        out.extend_from_slice(self.tail);
+    }
+
+    /// Whether these bytes are this payload.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        bytes.strip_prefix(self.head) == Some(self.tail)
+    }
+}
+
+impl Frames {
+    /// A device's frames, of this boot (at least 1), beginning as far in the past as "live" allows.
+    pub fn new(stock: Arc<Stock>, boot: u64, now_ns: i64) -> Self {
+        let t0_ns = now_ns - limits::LIVE_AGE_NS_MAX + MARGIN_NS;
+        let last_ns = now_ns + limits::FUTURE_NS_MAX - MARGIN_NS;
+        Self {
+            stock,
+            boot,
+            seq: 0,
+            t0_ns,
+            last_ns,
+            head: Vec::new(),
+        }
+    }
+
+    /// The birth that comes before them.
+    pub fn birth(&self) -> Birth {
+        Birth {
+            boot: self.boot,
+            rate: self.stock.rate,
+            leads: self.stock.leads.clone(),
+            model: "chordae-benches".to_owned(),
+            firmware: env!("CARGO_PKG_VERSION").to_owned(),
+            clock: ClockKind::Synced,
+        }
+    }
+
+    /// The next frame's payload.
+    ///
+    /// # Errors
+    /// `BadInput` when it would lie in the future: the run is too long for its rate.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it lends what it gives, and may fail"
+    )]
+    pub fn next(&mut self) -> Outcome<Payload<'_>> {
+        if self.t0_ns > self.last_ns {
+            return Err(Failure::bad_input(
+                "frames came to lie in the future, where they are not stored: measure fewer seconds",
+            ));
+        }
+        self.head.clear();
+        let zigzag = ((self.t0_ns << 1) ^ (self.t0_ns >> 63)).cast_unsigned();
+        for (field, value) in [(1, self.boot), (2, self.seq), (3, zigzag)] {
+            if value != 0 {
+                self.head.push(field << 3);
+                put_varint(&mut self.head, value);
+            }
+        }
+        let tail = self.stock.tails.get(self.seq as usize % SIGNALS);
+        self.seq += 1;
+        self.t0_ns += self.stock.step_ns;
+        Ok(Payload {
+            head: &self.head,
+            tail: tail.map(Vec::as_slice).unwrap_or_default(),
+        })
+    }
+
+    /// The next frame as a value, without going on.
+    pub fn peek(&self) -> Frame {
+        let codes = self.stock.codes.get(self.seq as usize % SIGNALS);
+        frame(
+            self.boot,
+            self.seq,
+            self.t0_ns,
+            codes.cloned().unwrap_or_default(),
+        )
+    }
+}
+
+/// Seven bits a byte, low ones first; MQTT writes its lengths the same way.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_what_a_frame_encodes_to_and_about_a_kilobyte() {
+        let now_ns = 1_750_000_000 * SECOND_NS;
+        let mut frames = Frames::new(Stock::new().unwrap(), 7, now_ns);
+        let birth = frames.birth();
+        let (mut bytes, mut end) = (0, None);
+        for seq in 0..1000 {
+            let wants = frames.peek();
+            let mut payload = Vec::new();
+            frames.next().unwrap().put(&mut payload);
+            assert_eq!(payload, wants.encode());
+            assert_eq!(Frame::decode(&payload).unwrap(), wants);
+            assert_eq!(
+                (wants.boot, wants.seq, wants.check_against(&birth)),
+                (7, seq, Ok(()))
+            );
+            assert!(
+                end.is_none_or(|end| end == wants.t0_ns),
+                "each begins where the last ended"
+            );
+            end = Some(wants.end_ns(birth.rate).unwrap());
+            bytes += payload.len();
+        }
+        assert!(
+            (970..1080).contains(&(bytes / 1000)),
+            "{} bytes on average",
+            bytes / 1000
+        );
+    }
+
+    #[test]
+    fn no_frame_lies_where_it_would_not_be_stored_live() {
+        let now_ns = 1_750_000_000 * SECOND_NS;
+        let mut frames = Frames::new(Stock::new().unwrap(), 1, now_ns);
+        let mut last = frames.peek();
+        assert!(now_ns - last.t0_ns < limits::LIVE_AGE_NS_MAX);
+        while frames.next().is_ok() {
+            last = frames.peek();
+        }
+        assert!(
+            last.seq > 5000,
+            "a round of some seconds has room: {}",
+            last.seq
+        );
+        assert!(last.t0_ns - now_ns < limits::FUTURE_NS_MAX);
+    }
+}

@@ -1,0 +1,3 @@
+//! What ours is measured against.
+
+pub mod bare;

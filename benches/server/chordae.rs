@@ -1,0 +1,113 @@
+//! chordae's ingest as the node assembles it, from the socket to the synced log: MQTT door (plain, on
+//! loopback), session machine, decoding, identity, dedupe, group commit. Behind it nothing: records go
+//! nowhere, there is no monitor, and the registry is a map.
+
+use std::{collections::BTreeMap, io::Read, net::SocketAddr, path::Path, sync::Arc};
+
+use chordae_base::{
+    DeviceId, Failure, Outcome, RangeSet, StreamKey, limits,
+    record::WalRecord,
+    seams::real::{OsClock, OsDisk},
+    wire::Frame,
+};
+use chordae_ingest::{
+    core::{
+        admission::AdmissionLimits,
+        ports::{DeviceEntry, DeviceKind, Downstream, History, Registry},
+    },
+    doors::mqtt::{DoorParts, DoorSettings, MqttDoor},
+    fanout::NoFanout,
+    metrics::Metrics,
+    service::{Ingest, Parts},
+    wal::WalSettings,
+};
+
+use super::{WAL_DIR, tell};
+use crate::load::mqtt::Mqtt;
+
+struct Known(BTreeMap<DeviceId, DeviceEntry>);
+
+impl Registry for Known {
+    fn device(&self, id: &DeviceId) -> Option<DeviceEntry> {
+        self.0.get(id).cloned()
+    }
+
+    fn open_stream(&self, _key: &StreamKey) -> Outcome<()> {
+        Ok(())
+    }
+}
+
+struct Nothing;
+
+impl Downstream for Nothing {
+    fn record(&mut self, _position: u64, _record: WalRecord) -> Outcome<()> {
+        Ok(())
+    }
+
+    fn tick(&mut self, _now_ns: i64) -> Outcome<()> {
+        Ok(())
+    }
+}
+
+impl History for Nothing {
+    fn covered(&self, _stream: &StreamKey) -> BTreeMap<u64, RangeSet> {
+        BTreeMap::new()
+    }
+
+    fn same_rows(&self, _: &StreamKey, _: i64, _: &Frame) -> Outcome<Option<bool>> {
+        Ok(None)
+    }
+}
+
+fn known(devices: usize) -> Outcome<Known> {
+    let entry = || DeviceEntry {
+        kind: DeviceKind::Device,
+        enabled: true,
+        streams: Vec::new(),
+        watches: Vec::new(),
+    };
+    let device = |n| Ok((DeviceId::new(Mqtt::device(n))?, entry()));
+    Ok(Known((0..devices).map(device).collect::<Outcome<_>>()?))
+}
+
+/// Serves until stdin closes.
+pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<()> {
+    let registry: Arc<dyn Registry> = Arc::new(known(devices)?);
+    let metrics = Metrics::register(&prometheus::Registry::new())?;
+    let recovered = Ingest::open(Parts {
+        disk: Arc::new(OsDisk),
+        clock: Arc::new(OsClock),
+        wal: WalSettings::new(dir.join(WAL_DIR)),
+        quarantine_dir: dir.join("quarantine"),
+        registry: Arc::clone(&registry),
+        history: Arc::new(Nothing),
+        fanout: Arc::new(NoFanout),
+        admission: AdmissionLimits::default(),
+        past_ns_max: limits::PAST_NS_MAX,
+        metrics: metrics.clone(),
+    })?;
+    let ingest = recovered.run(Box::new(Nothing))?;
+    let handle = ingest.handle();
+    // As many workers as the product has: one per core.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::os("start threads", &e))?;
+    let settings = DoorSettings {
+        listen,
+        tls: None,
+        connections_max: limits::CONNECTIONS_MAX,
+    };
+    let clock = Arc::new(OsClock);
+    let parts = DoorParts::new(handle.clone(), registry, clock, Arc::new(NoFanout), metrics);
+    let door = runtime.block_on(MqttDoor::open(settings, parts))?;
+    tell(door.address())?;
+    let closed = std::io::stdin().read_to_end(&mut Vec::new());
+    closed.map_err(|e| Failure::os("wait for the end", &e))?;
+    runtime.block_on(async {
+        door.close().await;
+        handle.stop().await
+    })?;
+    drop(handle);
+    ingest.join()
+}

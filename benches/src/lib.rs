@@ -1,1 +1,0 @@
-//! Measurements: stages, peers and published evaluations.
