@@ -10,7 +10,7 @@ use chordae_ingest::{
     fanout::{Fanout, Feed, RouterFanout},
 };
 
-use crate::support::{House, Sender, birth, content, frame, key, runtime};
+use crate::support::{House, Sender, birth, content, frame, key, runtime, until};
 
 fn live(topic: &str, n: u8) -> LiveFrame {
     LiveFrame {
@@ -87,7 +87,7 @@ fn the_death_of_the_router_does_not_touch_ingest() {
                 "frame {seq}"
             );
         }
-        assert_eq!(sink.frames().len(), 3_000);
+        until("all go downstream", || sink.frames().len() == 3_000).await;
         // Later frames are seen again.
         while feed.frames.try_recv().is_ok() {}
         let mut seq = 3_000;

@@ -1,12 +1,15 @@
 //! The running service on disks that crash, fail and fill up: what was acknowledged is there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use chordae_base::{
-    DeviceId, Outcome, RangeSet, limits,
+    DeviceId, Outcome, RangeSet,
     record::{Place, WalRecord},
     seams::{
         Disk,
@@ -15,13 +18,10 @@ use chordae_base::{
     },
     wire::Frame,
 };
-use chordae_ingest::{
-    core::{
-        admission::AdmissionLimits,
-        arrival::{Content, Verdict},
-        ports::{CoveredNews, Downstream},
-    },
-    service::Ingest,
+use chordae_ingest::core::{
+    admission::AdmissionLimits,
+    arrival::{Content, Verdict},
+    ports::{CoveredNews, Downstream},
 };
 
 use crate::support::{
@@ -375,13 +375,18 @@ fn a_registry_that_fails_leaves_the_birth_unacknowledged() {
 }
 
 /// Blocks until it is let go.
-struct Gate(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+struct Gate {
+    shut: Arc<AtomicBool>,
+    passed: Arc<AtomicUsize>,
+}
 
 impl Downstream for Gate {
     fn record(&mut self, _: u64, _: WalRecord) -> Outcome<()> {
-        while !self.0.load(Ordering::SeqCst) {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        while self.shut.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        self.passed.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -394,17 +399,18 @@ impl Downstream for Gate {
 fn a_blocked_chunker_blocks_the_senders_and_its_news_still_goes_through() {
     runtime().block_on(async {
         let (house, _) = House::in_memory();
-        let open = Arc::new(AtomicBool::new(true));
-        let ingest: Ingest = house
-            .open()
-            .unwrap()
-            .run(Box::new(Gate(Arc::clone(&open))))
-            .unwrap();
+        let gate = Gate::default();
+        let ingest = house.open().unwrap().run(Box::new(gate.clone())).unwrap();
         let handle = ingest.handle();
         let mut sender = Sender::new(handle.clone(), 1);
         let (stream, now) = (key("bed-7/ecg"), house.now());
         sender.ask(&stream, Content::Birth(birth(1))).await;
-        open.store(false, Ordering::SeqCst);
+        // State and birth.
+        until("the birth is through", || {
+            gate.passed.load(Ordering::SeqCst) == 2
+        })
+        .await;
+        gate.shut.store(true, Ordering::SeqCst);
         let first = sender.ask(&stream, content(&frame(1, 0, now, 1))).await;
         assert_eq!(
             first,
@@ -415,10 +421,12 @@ fn a_blocked_chunker_blocks_the_senders_and_its_news_still_goes_through() {
         sender.offer(&stream, content(&frame(1, 1, now, 1))).await;
         handle.trim(0);
         handle.covered(vec![]);
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        open.store(true, Ordering::SeqCst);
+        let told = tokio::time::timeout(Duration::from_millis(200), sender.fate()).await;
+        assert!(told.is_err(), "{told:?}");
+        gate.shut.store(false, Ordering::SeqCst);
         assert_eq!(sender.fate().await.unwrap().1, Verdict::Durable);
         handle.stop().await.unwrap();
-        assert!(limits::ARRIVALS_QUEUE > 0);
+        ingest.join().unwrap();
+        assert_eq!(gate.passed.load(Ordering::SeqCst), 4);
     });
 }
