@@ -19,7 +19,7 @@ use crate::{
         ports::{Downstream, LiveFrame, Newest},
         quarantined::Quarantined,
         state::Core,
-        steady::Steady,
+        steady::{Now, Steady},
     },
     mailbox::{Arrival, Message},
     metrics::{Metrics, seconds},
@@ -85,16 +85,21 @@ impl Turner {
         letters: Letters,
     ) -> Outcome<Option<oneshot::Sender<()>>> {
         let clock = &self.parts.clock;
-        let now_ns = self.steady.read(clock.wall_ns(), clock.mono_ns());
+        let wall_ns = clock.wall_ns();
+        let now_ns = self.steady.read(wall_ns, clock.mono_ns());
+        let now = Now {
+            ours_ns: now_ns,
+            wall_ns,
+        };
         self.read_letters(letters)?;
         self.admit();
         let mut todo = Decided::default();
         for message in batch {
-            self.decide(message, now_ns, &mut todo)?;
+            self.decide(message, now, &mut todo)?;
         }
         let ticks = now_ns.saturating_sub(self.last_tick_ns) >= TICK_EVERY_NS;
         if ticks {
-            for effect in self.core.tick(now_ns) {
+            for effect in self.core.tick(now) {
                 self.take_effect(effect, None, &mut todo)?;
             }
         }
@@ -125,10 +130,10 @@ impl Turner {
         Ok(())
     }
 
-    fn decide(&mut self, message: Message, now_ns: i64, todo: &mut Decided) -> Outcome<()> {
+    fn decide(&mut self, message: Message, now: Now, todo: &mut Decided) -> Outcome<()> {
         match message {
             // The permit is given back when this returns: the payload is in the batch then.
-            Message::Offer(arrival, _room) => self.judge(*arrival, now_ns, todo)?,
+            Message::Offer(arrival, _room) => self.judge(*arrival, now, todo)?,
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             Message::Newest(stream, reply) => todo.newest.push((stream, reply)),
             Message::Gone(conn) => self.core.gone(conn),
@@ -137,12 +142,15 @@ impl Turner {
         Ok(())
     }
 
-    fn judge(&mut self, arrival: Arrival, now_ns: i64, todo: &mut Decided) -> Outcome<()> {
+    fn judge(&mut self, arrival: Arrival, now: Now, todo: &mut Decided) -> Outcome<()> {
         let mono = self.parts.clock.mono_ns();
         let waited = i64::try_from(mono.saturating_sub(arrival.at_mono_ns)).unwrap_or(i64::MAX);
         // Never before a record or tick that went downstream: replay must cut where life cut.
         let floor = self.core.recv_ns().max(self.last_tick_ns);
-        let recv_ns = now_ns.saturating_sub(waited).max(floor);
+        let now = Now {
+            ours_ns: now.ours_ns.saturating_sub(waited).max(floor),
+            wall_ns: now.wall_ns.saturating_sub(waited),
+        };
         let Arrival {
             stream,
             content,
@@ -165,7 +173,7 @@ impl Turner {
         let offer = Offer {
             stream,
             content,
-            recv_ns,
+            now,
             conn,
             can_be_told,
         };

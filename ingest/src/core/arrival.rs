@@ -6,6 +6,8 @@ use chordae_base::{
     wire::{Birth, ClockKind},
 };
 
+use super::steady::Now;
+
 /// One connection of one door, for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
@@ -68,8 +70,8 @@ pub struct Offer {
     pub stream: StreamKey,
     /// What arrived.
     pub content: Content,
-    /// Our receive time, never less than the one before.
-    pub recv_ns: i64,
+    /// Our receive time; ours never less than the one before.
+    pub now: Now,
     /// Who sent it.
     pub conn: ConnId,
     /// Whether the sender's protocol can carry a refusal. Where it cannot (MQTT 3.1.1), what would come

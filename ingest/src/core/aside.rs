@@ -49,7 +49,7 @@ impl Core {
         };
         let q = Quarantined {
             stream: offer.stream.clone(),
-            recv_ns: offer.recv_ns,
+            recv_ns: offer.now.ours_ns,
             reason: reason.into(),
             frame,
             waits: false,

@@ -26,6 +26,7 @@ use super::{
     ports::{LiveFrame, Newest},
     quarantined::Quarantined,
     state::{Core, NO_PAYLOAD},
+    steady::Now,
 };
 
 /// Something to do, in order.
@@ -122,16 +123,16 @@ impl Core {
             return Step::OpenStream;
         }
         let mut effects = Vec::new();
-        self.forget_oldest_boot(&offer.stream, birth.boot, offer.recv_ns, &mut effects);
+        self.forget_oldest_boot(&offer.stream, birth.boot, offer.now.ours_ns, &mut effects);
         let record = WalRecord::Birth(BirthRecord {
             stream: offer.stream.clone(),
-            recv_ns: offer.recv_ns,
+            recv_ns: offer.now.ours_ns,
             birth: birth.clone(),
         });
         self.accept(&record);
         effects.push(Effect::Append(record, None));
         effects.push(Effect::Tell(Verdict::Durable));
-        self.release(&offer.stream, birth.boot, offer.recv_ns, &mut effects);
+        self.release(&offer.stream, birth.boot, offer.now, &mut effects);
         Step::Done(effects, "birth")
     }
 
@@ -179,7 +180,13 @@ impl Core {
         let Some(birth) = boot.and_then(|b| b.birth.as_ref()) else {
             return self.park(offer, head, payload, "no-birth");
         };
-        match self.target(stream, head, &birth.birth, offer.recv_ns, offer.recv_ns) {
+        match self.target(
+            stream,
+            head,
+            &birth.birth,
+            offer.now.wall_ns,
+            offer.now.wall_ns,
+        ) {
             Target::Waits => self.park(offer, head, payload, "no-offset"),
             Target::Breaks(refusal) => {
                 self.note_refused(stream, head, refusal.label());
@@ -188,7 +195,7 @@ impl Core {
             Target::Outside(reason) => {
                 let mut effects = Vec::new();
                 let body = Body::Here(payload.clone());
-                self.quarantine(stream, head, offer.recv_ns, reason, body, &mut effects);
+                self.quarantine(stream, head, offer.now.ours_ns, reason, body, &mut effects);
                 effects.push(Effect::Tell(Verdict::Durable));
                 Step::Done(effects, "quarantined")
             }
@@ -197,7 +204,7 @@ impl Core {
                     stream: stream.clone(),
                     boot: head.boot,
                     seq: head.seq,
-                    recv_ns: offer.recv_ns,
+                    recv_ns: offer.now.ours_ns,
                     t0_ns: head.t0_ns,
                     samples: head.samples,
                     offset_ns: setting.offset_ns,
@@ -206,14 +213,14 @@ impl Core {
                     print: head.print,
                     payload: payload.clone(),
                 };
-                Step::Done(self.store(frame, end_ns), place_label(place))
+                Step::Done(self.store(frame, end_ns, offer.now), place_label(place))
             }
         }
     }
 
     /// A new frame that goes into a bucket, and those that have waited for its offset.
-    fn store(&mut self, frame: FrameRecord, end_ns: i64) -> Vec<Effect> {
-        let (stream, number, recv_ns) = (frame.stream.clone(), frame.boot, frame.recv_ns);
+    fn store(&mut self, frame: FrameRecord, end_ns: i64, now: Now) -> Vec<Effect> {
+        let (stream, number) = (frame.stream.clone(), frame.boot);
         let (seq, place, payload) = (frame.seq, frame.place, frame.payload.clone());
         let mut effects = Vec::new();
         let boot = self.boot(&stream, number);
@@ -234,14 +241,14 @@ impl Core {
                 &stream,
                 Newest {
                     mapped_end_ns: end_ns,
-                    recv_ns,
+                    recv_ns: now.wall_ns,
                 },
             );
             let topic = format!("chordae/v1/{}/{}/live", stream.device, stream.stream);
             effects.push(Effect::Live(LiveFrame { topic, payload }));
         }
         if !had_offset {
-            self.release(&stream, number, recv_ns, &mut effects);
+            self.release(&stream, number, now, &mut effects);
         }
         effects
     }
@@ -314,13 +321,14 @@ impl Core {
         payload: &Bytes,
         why: &'static str,
     ) -> Step {
-        let (stream, recv_ns) = (&offer.stream, offer.recv_ns);
+        let (stream, recv_ns) = (&offer.stream, offer.now.ours_ns);
         let mut effects = Vec::new();
         self.forget_oldest_boot(stream, head.boot, recv_ns, &mut effects);
         let body = Body::Here(payload.clone());
         let waiting = Waiting {
             head: head.clone(),
             recv_ns,
+            wall_ns: offer.now.wall_ns,
             body,
         };
         if !self.boot(stream, head.boot).parked.put(waiting) {

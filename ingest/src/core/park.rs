@@ -35,8 +35,10 @@ pub enum Body {
 pub struct Waiting {
     /// All but its samples.
     pub head: FrameHead,
-    /// When it was received: that is what its clock is compared with.
+    /// When it was received, by our time: what its timers run from.
     pub recv_ns: i64,
+    /// The same by the wall clock: what its clock is compared with.
+    pub wall_ns: i64,
     /// Where its payload lies.
     pub body: Body,
 }

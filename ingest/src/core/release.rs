@@ -15,16 +15,17 @@ use super::{
     ports::Newest,
     quarantined::Quarantined,
     state::Core,
+    steady::Now,
 };
 
 impl Core {
-    /// Does what is due at `now_ns`.
-    pub fn tick(&mut self, now_ns: i64) -> Vec<Effect> {
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) -> Vec<Effect> {
         let mut effects = Vec::new();
         let waiting: Vec<_> = self.waiting.iter().cloned().collect();
         for (stream, boot) in waiting {
-            self.set_offset_by_newest(&stream, boot, now_ns, &mut effects);
-            self.expire(&stream, boot, now_ns, &mut effects);
+            self.set_offset_by_newest(&stream, boot, now, &mut effects);
+            self.expire(&stream, boot, now.ours_ns, &mut effects);
         }
         effects
     }
@@ -34,7 +35,7 @@ impl Core {
         &mut self,
         stream: &StreamKey,
         boot: u64,
-        now_ns: i64,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let known = self.boot(stream, boot);
@@ -50,7 +51,7 @@ impl Core {
             let had_offset = !self.boot(stream, boot).clock.is_empty();
             let mut left = Vec::new();
             for waiting in still {
-                if let Some(w) = self.release_one(stream, waiting, &birth, now_ns, effects) {
+                if let Some(w) = self.release_one(stream, waiting, &birth, now, effects) {
                     left.push(w);
                 }
             }
@@ -71,16 +72,16 @@ impl Core {
         stream: &StreamKey,
         waiting: Waiting,
         birth: &Birth,
-        now_ns: i64,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) -> Option<Waiting> {
-        match self.target(stream, &waiting.head, birth, waiting.recv_ns, now_ns) {
+        match self.target(stream, &waiting.head, birth, waiting.wall_ns, now.wall_ns) {
             Target::Waits => return Some(waiting),
             Target::Outside(reason) => {
-                self.settle_waiting(stream, waiting, reason, now_ns, effects)
+                self.settle_waiting(stream, waiting, reason, now.ours_ns, effects)
             }
             Target::Breaks(refusal) => {
-                self.settle_waiting(stream, waiting, refusal.label(), now_ns, effects);
+                self.settle_waiting(stream, waiting, refusal.label(), now.ours_ns, effects);
             }
             Target::Into(place, setting, end_ns) => {
                 let h = &waiting.head;
@@ -88,7 +89,7 @@ impl Core {
                     stream: stream.clone(),
                     boot: h.boot,
                     seq: h.seq,
-                    recv_ns: now_ns,
+                    recv_ns: now.ours_ns,
                     t0_ns: h.t0_ns,
                     samples: h.samples,
                     offset_ns: setting.offset_ns,
@@ -102,7 +103,7 @@ impl Core {
                 if !h.historical {
                     let newest = Newest {
                         mapped_end_ns: end_ns,
-                        recv_ns: waiting.recv_ns,
+                        recv_ns: waiting.wall_ns,
                     };
                     self.note_newest(stream, newest);
                 }
@@ -131,7 +132,7 @@ impl Core {
         &mut self,
         stream: &StreamKey,
         number: u64,
-        now_ns: i64,
+        now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let boot = self.boot(stream, number);
@@ -142,13 +143,13 @@ impl Core {
             return;
         };
         let since = boot.live_ns.max(birth.recv_ns).max(boot.parked.oldest_ns());
-        if now_ns.saturating_sub(since) < limits::HISTORICAL_WAIT_NS {
+        if now.ours_ns.saturating_sub(since) < limits::HISTORICAL_WAIT_NS {
             return;
         }
         let head: &FrameHead = &newest.head;
         let span = birth.birth.rate.after_ns(u64::from(head.samples)).ok();
         let end = span.and_then(|span| head.t0_ns.checked_add(span));
-        let offset = end.and_then(|end| newest.recv_ns.checked_sub(end));
+        let offset = end.and_then(|end| newest.wall_ns.checked_sub(end));
         let (seq, clock) = (head.seq, head.clock);
         if let Some(offset_ns) = offset {
             boot.clock.put(seq, Setting { offset_ns, clock });
@@ -156,16 +157,16 @@ impl Core {
             let setter = boot.parked.take(seq);
             let birth = birth.birth.clone();
             if let Some(setter) = setter {
-                let left = self.release_one(stream, setter, &birth, now_ns, effects);
+                let left = self.release_one(stream, setter, &birth, now, effects);
                 if let Some(left) = left {
                     self.boot(stream, number).parked.put(left);
                 }
             }
         } else if let Some(w) = boot.parked.take(seq) {
             let reason = chordae_base::wire::reason::TIME_OVERFLOW;
-            self.settle_waiting(stream, w, reason, now_ns, effects);
+            self.settle_waiting(stream, w, reason, now.ours_ns, effects);
         }
-        self.release(stream, number, now_ns, effects);
+        self.release(stream, number, now, effects);
     }
 
     /// Ten minutes are over: the log must be free of them.

@@ -148,6 +148,7 @@ impl Core {
             Place::Parked => Some(Waiting {
                 head: head_of(record)?,
                 recv_ns: record.recv_ns,
+                wall_ns: record.recv_ns,
                 body: Body::Wal(position),
             }),
             Place::Live | Place::Late => None,
@@ -191,11 +192,14 @@ impl Core {
         let boot = self.boot(&q.stream, note.boot);
         boot.recv_ns = boot.recv_ns.max(q.recv_ns);
         boot.seen.settle(note.seq, Some(note.print));
+        // Its print goes when the log is next trimmed; that it is settled stays.
+        boot.seen.locate(note.seq, 0);
         if q.waits {
             let body = Body::Quarantine(position);
             let waiting = Waiting {
                 head: note.into(),
                 recv_ns: q.recv_ns,
+                wall_ns: q.recv_ns,
                 body,
             };
             self.aside

@@ -7,6 +7,17 @@
 //!
 //! Receive times in the log must not decrease and the windower's timers run on them, so a wall clock
 //! that jumps back must neither be followed nor freeze us: until it has caught up, we run at half speed.
+//! Sample times are compared with the wall clock all the same: one wild reading must not make every
+//! frame of the next weeks look old.
+
+/// Both readings of one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Our time: what the log and all timers run on.
+    pub ours_ns: i64,
+    /// The wall clock: what sample times are compared with.
+    pub wall_ns: i64,
+}
 
 /// See the module.
 #[derive(Debug, Clone)]

@@ -181,7 +181,9 @@ async fn connect_tls_to(
         .unwrap()
         .with_root_certificates(roots)
         .with_client_auth_cert(
-            vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()],
+            CertificateDer::pem_slice_iter(cert.as_bytes())
+                .map(Result::unwrap)
+                .collect(),
             PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         )
         .unwrap();
@@ -319,6 +321,8 @@ fn only_our_certificates_get_in_and_only_as_themselves() {
             params.not_after = rcgen::date_time_ymd(2020, 1, 1);
             ca.sign(params)
         };
+        let (cert, key) = ca.client(&["urn:chordae:device:bed-7"]);
+        let long_chain = (cert + &ca.pem().repeat(100), key);
         // (what, certificate, client id, let in)
         let cases = [
             (
@@ -371,6 +375,7 @@ fn only_our_certificates_get_in_and_only_as_themselves() {
                 false,
             ),
             ("expired", old, "bed-7", false),
+            ("a chain of 40 KiB", long_chain, "bed-7", false),
         ];
         for (what, identity, id, fits) in cases {
             let answer = async {

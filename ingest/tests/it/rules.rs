@@ -16,11 +16,20 @@ use chordae_ingest::core::{
     park::Body,
     quarantined::Quarantined,
     state::Core,
+    steady::Now,
 };
 
 use crate::support::{birth, content, frame, key, seconds};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000_000_000;
+
+/// Both clocks agree.
+fn at(now: i64) -> Now {
+    Now {
+        ours_ns: now,
+        wall_ns: now,
+    }
+}
 
 /// The service without threads and disks: effects are carried out on two vectors.
 pub(crate) struct Desk {
@@ -58,11 +67,11 @@ impl Desk {
         can_be_told: bool,
         content: Content,
     ) -> (Verdict, &'static str) {
-        let (stream, recv_ns) = (self.stream.clone(), self.now);
+        let (stream, now) = (self.stream.clone(), at(self.now));
         let offer = Offer {
             stream,
             content,
-            recv_ns,
+            now,
             conn: ConnId(conn),
             can_be_told,
         };
@@ -99,7 +108,7 @@ impl Desk {
 
     pub(crate) fn tick(&mut self, now: i64) {
         self.now = now;
-        let effects = self.core.tick(now);
+        let effects = self.core.tick(at(now));
         assert!(self.perform(effects).is_empty(), "a tick tells nobody");
     }
 
@@ -638,7 +647,7 @@ fn gaps_are_counted_and_the_newest_live_frame_is_known() {
         let offer = Offer {
             stream: desk.stream.clone(),
             content: content(&frame(1, seq, NOW, 1)),
-            recv_ns: NOW,
+            now: at(NOW),
             conn: ConnId(1),
             can_be_told: true,
         };
@@ -699,4 +708,45 @@ fn the_state_record_carries_what_trimmed_segments_knew() {
         assert_eq!(desk.last().offset_ns, NOW - seconds(1));
     }
     assert_eq!(desk.asked, 20);
+}
+
+#[test]
+fn after_a_wild_wall_clock_samples_are_compared_with_the_right_one_again() {
+    let mut desk = Desk::new();
+    desk.birth(&birth(1));
+    // The log has seen a day in ten years; the wall clock is right again.
+    let ours_ns = NOW + seconds(10 * 365 * 86_400);
+    let offer = |seq, clock| Offer {
+        stream: key("bed-7/ecg"),
+        content: content(&Frame {
+            clock,
+            ..frame(1, seq, NOW - seconds(1), 1)
+        }),
+        now: Now {
+            ours_ns,
+            wall_ns: NOW,
+        },
+        conn: ConnId(1),
+        can_be_told: true,
+    };
+    for (seq, clock) in [(0, ClockKind::Synced), (1, ClockKind::Unknown)] {
+        let answers = Answers {
+            room: true,
+            ..Answers::default()
+        };
+        let Step::Done(effects, label) = desk.core.step(&offer(seq, clock), answers) else {
+            panic!("asked for something")
+        };
+        assert_eq!(label, "live");
+        let record = effects.into_iter().find_map(|e| match e {
+            Effect::Append(WalRecord::Frame(f), _) => Some(f),
+            _ => None,
+        });
+        let record = record.unwrap();
+        assert_eq!(
+            (record.recv_ns, record.offset_ns),
+            (ours_ns, 0),
+            "the log does not go back"
+        );
+    }
 }

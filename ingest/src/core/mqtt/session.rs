@@ -238,7 +238,6 @@ impl Session {
                     Ok(Packet::Connect(_)) => {
                         self.break_off(Broken::protocol("second-connect"), &mut acts);
                     }
-                    Ok(_) if raw.kind == kind::CONNECT => {}
                     Ok(packet) => self.packet(packet, registry, &mut acts),
                     Err(broken) => self.break_off(broken, &mut acts),
                 }
