@@ -180,7 +180,7 @@ impl Catalogue {
             return Vec::new();
         };
         let (from, until) = (span.from_ns.saturating_sub(SLOT_NS_MAX), span.until_ns);
-        if from >= until {
+        if span.from_ns >= until {
             return Vec::new();
         }
         let near = chain.by_slot.range((from, 0)..(until, 0));
@@ -227,11 +227,10 @@ impl Catalogue {
             return Err(Failure::damaged(&**why));
         }
         let read = checked_bytes(&self.store, &entry.link);
-        if let Err(failure) = &read {
-            if failure.kind == FailureKind::Damaged {
+        if let Err(failure) = &read
+            && failure.kind == FailureKind::Damaged {
                 self.mark_damaged(did, index, &failure.why);
             }
-        }
         read
     }
 
@@ -241,11 +240,10 @@ impl Catalogue {
     /// As [`Self::chunk_bytes`].
     pub fn open_chunk(&self, did: &Did, index: u64) -> Outcome<Arc<OpenChunk>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((d, i, chunk)) = &*opened {
-            if (d, *i) == (did, index) {
+        if let Some((d, i, chunk)) = &*opened
+            && (d, *i) == (did, index) {
                 return Ok(Arc::clone(chunk));
             }
-        }
         let chunk = Arc::new(chordae_chunk::open(self.chunk_bytes(did, index)?)?);
         *opened = Some((*did, index, Arc::clone(&chunk)));
         Ok(chunk)

@@ -15,7 +15,6 @@ pub mod cut;
 pub mod deadlines;
 pub mod pins;
 pub mod ports;
-mod replan;
 pub mod stream;
 pub mod times;
 pub mod turn;

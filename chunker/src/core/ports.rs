@@ -1,8 +1,10 @@
 //! The neighbours that the chunker needs; `node` hands over the implementations.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use chordae_base::{Did, Digest, Outcome, RangeSet, StreamKey, StreamPlan};
-use chordae_chain::link::Link;
+use chordae_base::{Did, Digest, Failure, Outcome, RangeSet, StreamKey, StreamPlan};
+use chordae_chain::{link::Link, meta::ChunkMeta};
 use chordae_chunk::SealedChunk;
 
 /// Gives WAL records back by position.
@@ -43,6 +45,31 @@ pub trait ChunkSink: Send {
     /// gone and says nothing about what was linked; the process must end. Anything else: nothing is
     /// linked and the fault is a chunk's.
     fn commit(&mut self, chunks: Vec<SealedChunk>) -> Outcome<Vec<Link>>;
+}
+
+/// What was history already when the chunker started.
+pub trait Stored: Send {
+    /// Metadata of every linked chunk whose file is whole.
+    fn metas(&self) -> Vec<Arc<ChunkMeta>>;
+
+    /// Times of the rows of one of them, ascending. Asked for a frame per stream at most, at the start.
+    ///
+    /// # Errors
+    /// Those of reading and verifying the chunk.
+    fn times(&self, did: &Did, index: u64) -> Outcome<Vec<i64>>;
+}
+
+/// Nothing is stored yet: a fresh data folder.
+pub struct Nothing;
+
+impl Stored for Nothing {
+    fn metas(&self) -> Vec<Arc<ChunkMeta>> {
+        Vec::new()
+    }
+
+    fn times(&self, did: &Did, index: u64) -> Outcome<Vec<i64>> {
+        Err(Failure::not_found(format!("no chunk {index} of {did}")))
+    }
 }
 
 /// News of one linked chunk.

@@ -168,16 +168,17 @@ impl Turn {
     /// After `seq` changed, only it, its successor and the head of the live lane can have become free.
     fn settle(&mut self, seq: u64, now_ns: i64, out: &mut Vec<Released>) {
         for s in [Some(seq), seq.checked_add(1)].into_iter().flatten() {
-            if self.late.get(&s).is_some_and(|f| self.ready(f, now_ns)) {
-                if let Some(fact) = self.late.remove(&s) {
-                    self.let_go(fact, Lane::Late, out);
-                }
+            if self.late.get(&s).is_some_and(|f| self.ready(f, now_ns))
+                && let Some(fact) = self.late.remove(&s)
+            {
+                self.let_go(fact, Lane::Late, out);
             }
             let passed = s < self.first_turn();
-            if passed && self.live.get(&s).is_some_and(|f| self.ready(f, now_ns)) {
-                if let Some(fact) = self.live.remove(&s) {
-                    self.let_go(fact, Lane::Late, out);
-                }
+            if passed
+                && self.live.get(&s).is_some_and(|f| self.ready(f, now_ns))
+                && let Some(fact) = self.live.remove(&s)
+            {
+                self.let_go(fact, Lane::Late, out);
             }
         }
         while let Some(fact) = self.live.range(self.first_turn()..).next().map(|(_, f)| *f) {

@@ -108,7 +108,11 @@ fn frame(order: &SealOrder, piece: &Piece, frames: &Frames<'_>) -> Outcome<Frame
     Ok(frame)
 }
 
-fn meta(order: &SealOrder, tip: Tip) -> Outcome<ChunkMeta> {
+/// The metadata of the chunk of an order, as the next of its did.
+///
+/// # Errors
+/// `Internal` for an order without rows or with too many.
+pub fn meta(order: &SealOrder, tip: Tip) -> Outcome<ChunkMeta> {
     let empty = || Failure::internal("an empty chunk was ordered");
     let (first, last) = (order.pieces.first(), order.pieces.last());
     let (first, last) = (first.ok_or_else(empty)?, last.ok_or_else(empty)?);

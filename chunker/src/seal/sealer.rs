@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TryRecvError},
+        mpsc::{Receiver, SyncSender},
     },
     thread,
     time::Duration,
@@ -90,11 +90,8 @@ impl Sealer {
                     Err(_) => return,
                 }
             }
-            loop {
-                match orders.try_recv() {
-                    Ok(order) => queue.push_back(order),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
+            while let Ok(order) = orders.try_recv() {
+                queue.push_back(order);
             }
             for news in self.group(take_group(&mut queue)) {
                 let gone = matches!(news, Told::Gone(_));
