@@ -3,9 +3,10 @@
 import json
 import os
 import pathlib
-import select
+import queue
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -52,6 +53,12 @@ def run(*args, ok=(0,), timeout=300, binary=BIN, **kw):
     return done
 
 
+def pump(stream, lines):
+    for line in stream:
+        lines.put(line)
+    lines.put("")
+
+
 class Server:
     """One `chordae serve` over a folder."""
 
@@ -69,11 +76,15 @@ class Server:
         self.process = subprocess.Popen(
             [*self.prefix, str(self.binary), "serve", "--config", str(self.folder / "chordae.toml")],
             stdout=subprocess.PIPE, stderr=self.err, text=True)
-        self.doors, end = {}, time.monotonic() + timeout
+        self.doors, lines, end = {}, queue.Queue(), time.monotonic() + timeout
+        # A thread, because a pipe that is read line by line cannot be asked whether there is more.
+        out = self.process.stdout
+        threading.Thread(target=lambda: pump(out, lines), daemon=True).start()
         while time.monotonic() < end:
-            if not select.select([self.process.stdout], [], [], 0.2)[0]:
+            try:
+                line = lines.get(timeout=0.2)
+            except queue.Empty:
                 continue
-            line = self.process.stdout.readline()
             if not line:
                 tail = (self.folder / "stderr.log").read_text()[-3000:]
                 raise AssertionError(f"the server ended with {self.process.wait()}: {tail}")

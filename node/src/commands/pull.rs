@@ -2,7 +2,12 @@
 
 use std::{fs, path::Path};
 
-use chordae_base::{Did, Failure, Outcome, Span, limits, time};
+use chordae_base::{
+    Did, Failure, Outcome, Span, limits,
+    seams::{Clock, real},
+    time,
+    time::SECOND_NS,
+};
 use chordae_chain::{
     bundle::{self, Asked, BundleVerdict, ProofBundle},
     keys::SecretKeys,
@@ -20,6 +25,9 @@ use crate::{
     client::{self, Answer, Call},
     keyfile,
 };
+
+/// How far the server's clock may lie behind ours before an answer up to its now counts as cut short.
+const CLOCK_SKEW_NS: i64 = 60 * SECOND_NS;
 
 /// What was pulled: the bytes, their proof, and the judgement.
 pub(crate) struct Pulled {
@@ -143,6 +151,7 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
     if wanted.snap {
         target.push_str("&snap=page");
     }
+    let asked_ns = real::OsClock::default().wall_ns();
     let answer = get(far, wanted, target).await?;
     let proof = proof_target(&answer)?;
     let text = get(far, wanted, proof).await?;
@@ -150,10 +159,12 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
         .map_err(|_| Failure::damaged("the proof is not text"))?;
     let bundle = ProofBundle::parse(text)?;
     let window = bundle.window();
-    // The server may widen to whole pages; it may not answer something else.
+    // The server may widen to whole pages, and answers nothing later than its now; it may not answer
+    // something else. What it did answer is in the report and the bundle.
+    let until_ns = wanted.window.until_ns.min(asked_ns.saturating_sub(CLOCK_SKEW_NS));
     if bundle.did != wanted.did
         || window.from_ns > wanted.window.from_ns
-        || window.until_ns < wanted.window.until_ns
+        || window.until_ns < until_ns
     {
         return Err(Failure::damaged("the proof is not for the window that was asked for"));
     }
