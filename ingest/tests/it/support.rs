@@ -257,6 +257,11 @@ impl Sender {
     }
 
     pub(crate) async fn offer(&mut self, stream: &StreamKey, content: Content) -> u64 {
+        self.try_offer(stream, content).await.unwrap()
+    }
+
+    /// Fails once the service has ended.
+    pub(crate) async fn try_offer(&mut self, stream: &StreamKey, content: Content) -> Outcome<u64> {
         let token = self.next;
         self.next += 1;
         let arrival = Arrival {
@@ -269,8 +274,28 @@ impl Sender {
             token,
             reply: self.reply.clone(),
         };
-        self.handle.offer(arrival).await.unwrap();
-        token
+        self.handle.offer(arrival).await?;
+        Ok(token)
+    }
+
+    /// What has been heard and not been read.
+    pub(crate) fn heard(&mut self) -> Option<(u64, Verdict)> {
+        match self.notices.try_recv().ok()? {
+            Notice::Fate { token, verdict } => Some((token, verdict)),
+            other => panic!("not a fate: {other:?}"),
+        }
+    }
+
+    /// `None` once the service has ended.
+    pub(crate) async fn fate_or_end(&mut self, handle: &IngestHandle) -> Option<(u64, Verdict)> {
+        tokio::select! {
+            biased;
+            notice = self.notices.recv() => match notice? {
+                Notice::Fate { token, verdict } => Some((token, verdict)),
+                other => panic!("not a fate: {other:?}"),
+            },
+            () = handle.ended() => None,
+        }
     }
 
     /// Offers one thing and waits for its fate.
