@@ -4,15 +4,14 @@
 //! drops the pieces that are linked. Plans are folded first (they are the registry's newest), which is
 //! safe because a plan never changes below a linked row.
 
-use std::{thread, time::Duration};
-
-use chordae_base::{FailureKind, Outcome, journal::Reader, record::WalRecord};
+use chordae_base::{Outcome, journal::Reader, record::WalRecord};
 
 use crate::core::ports::Nothing;
 
 /// The records recovered at the start, in order.
 pub trait Recovered: Send {
-    /// Visits each record with its position, ascending; a record may be visited again.
+    /// Visits each record with its position, ascending; a second scan visits
+    /// the same records again.
     ///
     /// # Errors
     /// `Damaged`, `Io`, and what `visit` returns, which ends the scan.
@@ -27,41 +26,14 @@ pub struct RecoveredWal {
     pub until: u64,
 }
 
-/// How often, and after which pause, a scan that met bad bytes is begun again where it stopped.
-const AGAIN: (u32, Duration) = (50, Duration::from_millis(20));
-
 impl Recovered for RecoveredWal {
     fn scan(&self, visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>) -> Outcome<()> {
-        let mut from = 0;
-        for _ in 0..AGAIN.0 {
-            match self.once(&mut from, visit) {
-                // Ingest may begin a segment while we read, and a segment that is being made has no
-                // header yet. What is really damaged is so again.
-                Err(failure) if failure.kind == FailureKind::Damaged => thread::sleep(AGAIN.1),
-                done => return done,
-            }
-        }
-        self.once(&mut from, visit)
-    }
-}
-
-impl RecoveredWal {
-    /// Visits from the record at `from`, which follows along; that one again, if it was visited.
-    fn once(
-        &self,
-        from: &mut u64,
-        visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let start = *from;
-        let mut each = |position: u64, bytes| {
-            // Live records may be appended while this runs: they come by the feed.
-            if position >= self.until {
-                return Ok(());
-            }
-            *from = position;
-            visit(position, WalRecord::decode(bytes)?)
+        // Live records may be appended while this runs: they come by the feed.
+        let mut each = |position: u64, bytes| match position < self.until {
+            true => visit(position, WalRecord::decode(bytes)?),
+            false => Ok(()),
         };
-        self.reader.scan(start, &mut each).map(|_| ())
+        self.reader.scan(0, &mut each).map(|_| ())
     }
 }
 
