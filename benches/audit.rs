@@ -68,7 +68,7 @@ impl Audit {
         let torn = journal::scan_dir(&OsDisk, dir, max, &mut |_, bytes| match WalRecord::decode(
             bytes,
         )? {
-            WalRecord::Frame(frame) if frame.place == Place::Live => {
+            WalRecord::Frame(frame) if frame.place == Place::Late => {
                 self.see(frame.boot, &frame.payload)
             }
             WalRecord::Frame(frame) => {
@@ -84,7 +84,7 @@ impl Audit {
 
     fn messages(&mut self, path: &Path) -> Outcome<()> {
         let os = |e: std::io::Error| Failure::os("read the file of the bare peer", &e);
-        let mut file = BufReader::new(File::open(path).map_err(os)?);
+        let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(os)?);
         let (mut length, mut message) = ([0; 4], Vec::new());
         loop {
             match file.read_exact(&mut length) {

@@ -14,7 +14,7 @@ usage: chordae-benches [ingest|seal|window|all] [--rounds N] [--seconds S] [--di
   all      these three (the default)
 
   --rounds N     interleaved rounds of each (default 5 of ingest, 15 of the others)
-  --seconds S    measured seconds of an ingest round, 1 to 60 (default 4, after 1 to warm up)
+  --seconds S    measured seconds of an ingest round, 1 to 60 (default 3, after 1 to warm up)
   --dir DIR      where the logs and chunks of the run lie, on the disk to be measured
                  (default: beside this program); a folder is made in it and removed
   --record PATH  the WFDB record that is sealed (default ../shared/ecg/100.hea beside the project)
@@ -56,7 +56,7 @@ impl Setting {
         let mut setting = Self {
             stages: Vec::new(),
             rounds: None,
-            seconds: 4,
+            seconds: 3,
             dir: None,
             record: None,
         };

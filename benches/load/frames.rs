@@ -6,8 +6,9 @@
 //!
 //! A frame whose boot, seq and t0 are 0 encodes to its later fields alone, because protocol buffers omit
 //! zeros; so the head can be put in front by hand, and the whole equals `Frame::encode` (tested). No two
-//! frames of a run are equal, each follows the one before in time, and all are live: 12 leads of synthetic
-//! ECG at 1000 Hz, `deltas`, SYNCED.
+//! frames of a run are equal and each follows the one before in time: 12 leads of synthetic ECG at 1000 Hz,
+//! `deltas`, SYNCED. They are `historical`, a backlog of some weeks: faster than time itself no device
+//! sends anything else, and as live frames they would soon lie in a future that is not stored.
 
 use std::sync::Arc;
 
@@ -24,8 +25,8 @@ const RATE_HZ: u32 = 1000;
 const SAMPLES: usize = 83;
 /// Different signals; frame n has number n modulo this.
 const SIGNALS: usize = 256;
-/// Distance that frames keep from the bounds of "live", which is five minutes either way.
-const MARGIN_NS: i64 = 20 * SECOND_NS;
+/// How old the oldest frame may be: younger than what goes to quarantine, by a day.
+const AGE_NS: i64 = limits::PAST_NS_MAX - 86_400 * SECOND_NS;
 
 /// What all devices of a run send from.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ fn frame(boot: u64, seq: u64, t0_ns: i64, codes: Vec<i32>) -> Frame {
         t0_ns,
         samples,
         codes,
-        historical: false,
+        historical: true,
         clock: ClockKind::Synced,
     }
 }
@@ -124,10 +125,9 @@ impl<'a> Payload<'a> {
 }
 
 impl Frames {
-    /// A device's frames, of this boot (at least 1), beginning as far in the past as "live" allows.
+    /// A device's frames, of this boot (at least 1), beginning as far in the past as is stored.
     pub fn new(stock: Arc<Stock>, boot: u64, now_ns: i64) -> Self {
-        let t0_ns = now_ns - limits::LIVE_AGE_NS_MAX + MARGIN_NS;
-        let last_ns = now_ns + limits::FUTURE_NS_MAX - MARGIN_NS;
+        let (t0_ns, last_ns) = (now_ns - AGE_NS, now_ns);
         Self {
             stock,
             boot,
@@ -237,19 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_lies_where_it_would_not_be_stored_live() {
+    fn a_backlog_is_stored_as_such_and_ends_before_the_future() {
         let now_ns = 1_750_000_000 * SECOND_NS;
         let mut frames = Frames::new(Stock::new().unwrap(), 1, now_ns);
-        let mut last = frames.peek();
-        assert!(now_ns - last.t0_ns < limits::LIVE_AGE_NS_MAX);
-        while frames.next().is_ok() {
-            last = frames.peek();
-        }
-        assert!(
-            last.seq > 5000,
-            "a round of some seconds has room: {}",
-            last.seq
-        );
-        assert!(last.t0_ns - now_ns < limits::FUTURE_NS_MAX);
+        let first = frames.peek();
+        assert!(first.historical && now_ns - first.t0_ns < limits::PAST_NS_MAX);
+        frames.t0_ns = now_ns;
+        assert!(frames.next().is_ok());
+        assert!(frames.next().is_err());
     }
 }
