@@ -30,6 +30,8 @@ use crate::{
 
 /// The disk is asked for its free bytes at most this often, in ns.
 const ADMISSION_EVERY_NS: u64 = 100_000_000;
+/// How long the negative control leaves acknowledged frames unwritten.
+const CONTROL_LAZY: std::time::Duration = std::time::Duration::from_millis(20);
 /// `Downstream::tick` at most this often, in ns.
 const TICK_EVERY_NS: i64 = 100_000_000;
 
@@ -104,7 +106,9 @@ impl Turner {
             }
         }
         if cfg!(feature = "control-ack-before-append") {
+            // The negative control: told first, written a moment later, as a broker with a lazy log does.
             self.tell(&mut todo);
+            std::thread::sleep(CONTROL_LAZY);
         }
         let positions = self.commit(&mut todo)?;
         self.tell(&mut todo);

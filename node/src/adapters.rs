@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use chordae_anchor::{Ledger, core::ports as anchor};
 use chordae_base::{
-    DeviceId, Did, Digest, Failure, KeyId, Outcome, RangeSet, Span, StreamKey, StreamPlan, wire::Frame,
+    DeviceId, Did, Digest, Failure, KeyId, Outcome, RangeSet, Span, StreamKey, StreamPlan,
+    wire::Frame,
 };
 use chordae_chain::{
     keys::{PublicIdentity, Role},
@@ -67,20 +68,35 @@ pub(crate) struct Stored {
 
 impl ingest::History for Stored {
     fn covered(&self, stream: &StreamKey) -> BTreeMap<u64, RangeSet> {
-        let dids: Vec<Did> = self.registry.plan(stream).iter().flat_map(StreamPlan::dids).collect();
+        let dids: Vec<Did> = self
+            .registry
+            .plan(stream)
+            .iter()
+            .flat_map(StreamPlan::dids)
+            .collect();
         let mut boots: BTreeMap<u64, RangeSet> = BTreeMap::new();
         for meta in self.catalogue.metas() {
             if dids.contains(&meta.did) {
                 let seqs = boots.entry(meta.boot).or_default();
-                meta.covered().iter().for_each(|(a, b)| seqs.insert_range(a, b));
+                meta.covered()
+                    .iter()
+                    .for_each(|(a, b)| seqs.insert_range(a, b));
             }
         }
         boots
     }
 
-    fn same_rows(&self, stream: &StreamKey, mapped_t0_ns: i64, frame: &Frame) -> Outcome<Option<bool>> {
-        let Some(plan) = self.registry.plan(stream) else { return Ok(None) };
-        self.catalogue.same_rows(&plan.did_at(mapped_t0_ns), mapped_t0_ns, frame)
+    fn same_rows(
+        &self,
+        stream: &StreamKey,
+        mapped_t0_ns: i64,
+        frame: &Frame,
+    ) -> Outcome<Option<bool>> {
+        let Some(plan) = self.registry.plan(stream) else {
+            return Ok(None);
+        };
+        self.catalogue
+            .same_rows(&plan.did_at(mapped_t0_ns), mapped_t0_ns, frame)
     }
 }
 
@@ -140,7 +156,10 @@ pub(crate) struct Sink(pub(crate) Committer);
 impl chunker::ChunkSink for Sink {
     fn tip(&self, did: &Did) -> chunker::Tip {
         let tip = self.0.tip(did);
-        chunker::Tip { next_index: tip.next_index, prev: tip.prev }
+        chunker::Tip {
+            next_index: tip.next_index,
+            prev: tip.prev,
+        }
     }
 
     fn commit(&mut self, chunks: Vec<SealedChunk>) -> Outcome<Vec<Link>> {
@@ -175,7 +194,10 @@ impl anchor::Patients for Who {
 impl query::Parties for Who {
     fn party(&self, kid: &KeyId) -> Option<query::Party> {
         let party = self.registry.party(kid)?;
-        Some(query::Party { identity: party.identity, enabled: party.enabled })
+        Some(query::Party {
+            identity: party.identity,
+            enabled: party.enabled,
+        })
     }
 
     fn patient_of(&self, did: &Did) -> Option<KeyId> {
@@ -187,7 +209,11 @@ impl query::Parties for Who {
     }
 
     fn dids(&self) -> Vec<Did> {
-        self.registry.streams().iter().flat_map(|(_, plan)| plan.dids().collect::<Vec<_>>()).collect()
+        self.registry
+            .streams()
+            .iter()
+            .flat_map(|(_, plan)| plan.dids().collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -202,13 +228,20 @@ impl query::ChunkSource for Chunks {
     }
 
     fn touching(&self, did: &Did, span: Span) -> Outcome<Vec<query::Touched>> {
-        let entries = self.0.touching(did, span).into_iter().map(|entry| match entry.meta() {
-            Some(meta) => Ok(query::Touched { meta: Arc::clone(meta), link: entry.link }),
-            None => Err(Failure::damaged(format!(
-                "chunk {} does not match its link; it is not served",
-                entry.link.index
-            ))),
-        });
+        let entries = self
+            .0
+            .touching(did, span)
+            .into_iter()
+            .map(|entry| match entry.meta() {
+                Some(meta) => Ok(query::Touched {
+                    meta: Arc::clone(meta),
+                    link: entry.link,
+                }),
+                None => Err(Failure::damaged(format!(
+                    "chunk {} does not match its link; it is not served",
+                    entry.link.index
+                ))),
+            });
         entries.collect()
     }
 
@@ -233,11 +266,19 @@ impl chunker::Stored for Chunks {
 
 impl anchor::Links for Chunks {
     fn heads(&self) -> Vec<Link> {
-        self.0.dids().iter().filter_map(|did| self.0.head(did)).collect()
+        self.0
+            .dids()
+            .iter()
+            .filter_map(|did| self.0.head(did))
+            .collect()
     }
 
     fn link(&self, did: &Did, index: u64) -> Outcome<Option<Link>> {
-        Ok(self.0.links(did, index..index.saturating_add(1)).into_iter().next())
+        Ok(self
+            .0
+            .links(did, index..index.saturating_add(1))
+            .into_iter()
+            .next())
     }
 }
 
@@ -250,7 +291,10 @@ pub(crate) struct Log {
 
 impl query::Ledger for Log {
     fn session(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>> {
-        self.ledger.session(sid).map(|at| self.ledger.entry(at)).transpose()
+        self.ledger
+            .session(sid)
+            .map(|at| self.ledger.entry(at))
+            .transpose()
     }
 
     fn revoked(&self, sid: &[u8; 32]) -> Outcome<bool> {
@@ -258,11 +302,19 @@ impl query::Ledger for Log {
     }
 
     fn anchor(&self, did: &Did, at_least: u64) -> Outcome<Option<query::Anchor>> {
-        let Some(head) = self.catalogue.head(did) else { return Ok(None) };
-        let Some(anchor) = self.ledger.anchored(did, at_least, head.index) else { return Ok(None) };
+        let Some(head) = self.catalogue.head(did) else {
+            return Ok(None);
+        };
+        let Some(anchor) = self.ledger.anchored(did, at_least, head.index) else {
+            return Ok(None);
+        };
         let entry = self.ledger.entry(anchor.leaf_index)?;
         let proof = self.ledger.receipt(anchor.leaf_index)?;
-        Ok(Some(query::Anchor { index: anchor.index, entry, proof }))
+        Ok(Some(query::Anchor {
+            index: anchor.index,
+            entry,
+            proof,
+        }))
     }
 
     fn submit(&self, entry: Bytes) -> Outcome<u64> {
@@ -282,7 +334,8 @@ pub(crate) struct Records {
 
 impl query::Sessions for Records {
     fn put(&self, sid: &[u8; 32], record: &[u8]) -> Outcome<()> {
-        self.directory.put(sid, record, || Ok(self.ledger.revoked(sid)))
+        self.directory
+            .put(sid, record, || Ok(self.ledger.revoked(sid)))
     }
 
     fn get(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>> {
@@ -294,7 +347,13 @@ impl query::Sessions for Records {
     }
 
     fn list(&self, from: &[u8; 32], most: usize) -> Outcome<Vec<[u8; 32]>> {
-        Ok(self.directory.list().into_iter().filter(|sid| sid >= from).take(most).collect())
+        Ok(self
+            .directory
+            .list()
+            .into_iter()
+            .filter(|sid| sid >= from)
+            .take(most)
+            .collect())
     }
 }
 

@@ -16,9 +16,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_anchor::{Ledger, LedgerKeys, Notary, NotaryParts, NotarySettings, core::notary::Cadence};
+use chordae_anchor::{
+    Ledger, LedgerKeys, Notary, NotaryParts, NotarySettings, core::notary::Cadence,
+};
 use chordae_base::{
-    Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits,
+    Did, Failure, Outcome, StreamKey, StreamPlan, limits,
     record::WalRecord,
     seams::{Clock, Disk, Entropy},
 };
@@ -96,7 +98,9 @@ impl Feed {
     /// # Errors
     /// `Io` when it has ended.
     pub fn send(&self, input: Input) -> Outcome<()> {
-        self.0.send(input).map_err(|_| Failure::io("the windower has ended; see its first error"))
+        self.0
+            .send(input)
+            .map_err(|_| Failure::io("the windower has ended; see its first error"))
     }
 
     /// Puts a new plan in force (see [`Input::Replan`]).
@@ -111,25 +115,38 @@ impl Feed {
         persist: Box<dyn FnOnce() -> Outcome<()> + Send>,
     ) -> Outcome<()> {
         let (reply, answer) = sync_channel(1);
-        self.send(Input::Replan { stream: stream.clone(), plan, from_ns, persist, reply })?;
-        answer.recv().map_err(|_| Failure::io("the windower has ended"))?
+        self.send(Input::Replan {
+            stream: stream.clone(),
+            plan,
+            from_ns,
+            persist,
+            reply,
+        })?;
+        answer
+            .recv()
+            .map_err(|_| Failure::io("the windower has ended"))?
     }
 
-    /// Runs `take` if the did has no row yet, open or linked; whether it did (see [`Input::Claim`]).
+    /// Runs `take` if the did has no row yet; whether it did (see [`Input::Claim`]).
     ///
     /// # Errors
     /// Those of `take`.
     pub fn claim(
         &self,
         stream: &StreamKey,
-        plan: StreamPlan,
+        did: Did,
         take: Box<dyn FnOnce() -> Outcome<()> + Send>,
     ) -> Outcome<bool> {
-        match self.replan(stream, plan, i64::MIN, take) {
-            Ok(()) => Ok(true),
-            Err(e) if e.kind == FailureKind::Refused => Ok(false),
-            Err(e) => Err(e),
-        }
+        let (reply, answer) = sync_channel(1);
+        self.send(Input::Claim {
+            stream: stream.clone(),
+            did,
+            take,
+            reply,
+        })?;
+        answer
+            .recv()
+            .map_err(|_| Failure::io("the windower has ended"))?
     }
 }
 
@@ -176,15 +193,30 @@ pub fn build(
     metrics: &prometheus::Registry,
     ready: &Readiness,
 ) -> Outcome<House> {
-    let Seams { disk, clock, entropy } = seams.clone();
+    let Seams {
+        disk,
+        clock,
+        entropy,
+    } = seams.clone();
     let provider = keyfile::read(&home.key("provider.pem"))?;
     let sequencer = keyfile::read(&home.key("sequencer.pem"))?;
     let log_keys = keyfile::read(&home.key("log.pem"))?;
     let trust = crate::commands::read_trust(&home.key("trust.json"))?;
-    let registry = Registry::open(Arc::clone(&disk), &home.registry(), Arc::clone(&entropy), settings.slot_ns())?;
+    let registry = Registry::open(
+        Arc::clone(&disk),
+        &home.registry(),
+        Arc::clone(&entropy),
+        settings.slot_ns(),
+    )?;
     let registry = Arc::new(registry);
-    let own = [provider.public("provider", Role::Provider), sequencer.public("sequencer", Role::Sequencer)];
-    let who = Who { registry: Arc::clone(&registry), own: Arc::new(own) };
+    let own = [
+        provider.public("provider", Role::Provider),
+        sequencer.public("sequencer", Role::Sequencer),
+    ];
+    let who = Who {
+        registry: Arc::clone(&registry),
+        own: Arc::new(own),
+    };
 
     let notary_slot: Arc<OnceLock<Arc<Notary>>> = Arc::default();
     let slot = Arc::clone(&notary_slot);
@@ -197,16 +229,26 @@ pub fn build(
     ready.set("chunks", Some("folding links and chunks".into()));
     let mut progress = |done: usize, all: usize| {
         if done % 1000 == 0 || done == all {
-            ready.set("chunks", (done < all).then(|| format!("{done} of {all} chunks read")));
+            ready.set(
+                "chunks",
+                (done < all).then(|| format!("{done} of {all} chunks read")),
+            );
         }
     };
-    let (committer, catalogue) = Committer::open(Arc::clone(&disk), home.root(), &mut progress, on_linked)?;
+    let (committer, catalogue) =
+        Committer::open(Arc::clone(&disk), home.root(), &mut progress, on_linked)?;
     ready.set("chunks", None);
 
     let ledger = Ledger::open(
         Arc::clone(&disk),
-        chordae_anchor::ledger::Settings { data_dir: home.root().to_owned(), origin: trust.origin.clone() },
-        LedgerKeys { log: log_keys, sequencer },
+        chordae_anchor::ledger::Settings {
+            data_dir: home.root().to_owned(),
+            origin: trust.origin.clone(),
+        },
+        LedgerKeys {
+            log: log_keys,
+            sequencer,
+        },
         Arc::new(who.clone()),
         Arc::clone(&clock),
         metrics,
@@ -223,7 +265,10 @@ pub fn build(
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
         },
-        &NotarySettings { data_dir: home.root().to_owned(), cadence: cadence(settings) },
+        &NotarySettings {
+            data_dir: home.root().to_owned(),
+            cadence: cadence(settings),
+        },
         metrics,
     )?;
     let notary = Arc::new(notary);
@@ -239,10 +284,15 @@ pub fn build(
         wal: WalSettings::new(home.wal()),
         quarantine_dir: home.quarantine(),
         registry: Arc::new(Known(Arc::clone(&registry))),
-        history: Arc::new(Stored { registry: Arc::clone(&registry), catalogue: Arc::clone(&catalogue) }),
+        history: Arc::new(Stored {
+            registry: Arc::clone(&registry),
+            catalogue: Arc::clone(&catalogue),
+        }),
         fanout: Arc::clone(&fanout),
         admission: admission(settings),
-        past_ns_max: i64::from(settings.chunks.oldest_days) * 86_400 * chordae_base::time::SECOND_NS,
+        past_ns_max: i64::from(settings.chunks.oldest_days)
+            * 86_400
+            * chordae_base::time::SECOND_NS,
         metrics: ingest_metrics.clone(),
     })?;
     let news = News::default();
@@ -255,7 +305,10 @@ pub fn build(
             entropy,
             clock: Arc::clone(&clock),
             stored: Box::new(Chunks(Arc::clone(&catalogue))),
-            recovered: Box::new(Replayed { reader: recovered.frame_source(), until: recovered.end() }),
+            recovered: Box::new(Replayed {
+                reader: recovered.frame_source(),
+                until: recovered.end(),
+            }),
         },
         metrics,
     )?;
@@ -266,8 +319,14 @@ pub fn build(
 
     let service = Service::new(http::Parts {
         chunks: Arc::new(Chunks(Arc::clone(&catalogue))),
-        ledger: Arc::new(Log { ledger: ledger.clone(), catalogue: Arc::clone(&catalogue) }),
-        sessions: Arc::new(Records { directory: Arc::clone(&directory), ledger: ledger.clone() }),
+        ledger: Arc::new(Log {
+            ledger: ledger.clone(),
+            catalogue: Arc::clone(&catalogue),
+        }),
+        sessions: Arc::new(Records {
+            directory: Arc::clone(&directory),
+            ledger: ledger.clone(),
+        }),
         parties: Arc::new(who),
         provider,
         origin: trust.origin.clone(),
@@ -303,7 +362,10 @@ fn cadence(settings: &Settings) -> Cadence {
 
 fn admission(settings: &Settings) -> AdmissionLimits {
     let mut limits = AdmissionLimits::for_wal(settings.wal.max_bytes);
-    limits.free_min = settings.wal.min_free_bytes.max(settings.wal.max_bytes / 4 * 3);
+    limits.free_min = settings
+        .wal
+        .min_free_bytes
+        .max(settings.wal.max_bytes / 4 * 3);
     limits
 }
 
@@ -316,18 +378,33 @@ impl House {
     pub async fn stop(self) -> Outcome<()> {
         // A loop that has failed already cannot be stopped; its own error is the one to report.
         let asked = self.ingest.stop().await;
-        let Self { ingest_loop, ingest, windower, feed, notary, ledger, .. } = self;
+        let Self {
+            ingest_loop,
+            ingest,
+            windower,
+            feed,
+            notary,
+            ledger,
+            ..
+        } = self;
         drop(ingest);
         apart(move || {
             ingest_loop.join().and(asked)?;
             let (reply, stopped) = sync_channel(1);
             feed.send(Input::Stop { reply })?;
-            let stopped = stopped.recv().map_err(|_| Failure::io("the windower ended early"));
+            let stopped = stopped
+                .recv()
+                .map_err(|_| Failure::io("the windower ended early"));
             drop(feed);
-            windower.join().map_err(|_| Failure::internal("the windower panicked"))??;
+            windower
+                .join()
+                .map_err(|_| Failure::internal("the windower panicked"))??;
             let stopped = stopped?;
             if stopped.gaps > 0 {
-                tracing::warn!(gaps = stopped.gaps, "buckets could not be sealed; the next start tries again");
+                tracing::warn!(
+                    gaps = stopped.gaps,
+                    "buckets could not be sealed; the next start tries again"
+                );
             }
             notary.settle()?;
             notary.stop();
@@ -342,7 +419,9 @@ impl House {
 ///
 /// # Errors
 /// Those of the work.
-pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
+pub async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Failure::internal("a thread panicked")))
 }

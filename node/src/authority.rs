@@ -48,7 +48,10 @@ fn dates(params: &mut CertificateParams, now_ns: i64, years: i16) -> Outcome<()>
         .map_err(|e| Failure::internal(format!("the clock is out of range: {e}")))?
         .to_zoned(jiff::tz::TimeZone::UTC)
         .date();
-    let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs().min(28));
+    let (month, day) = (
+        date.month().unsigned_abs(),
+        date.day().unsigned_abs().min(28),
+    );
     params.not_before = rcgen::date_time_ymd(i32::from(date.year()), month, day);
     params.not_after = rcgen::date_time_ymd(i32::from(date.year() + years), month, day);
     Ok(())
@@ -61,12 +64,19 @@ fn dates(params: &mut CertificateParams, now_ns: i64, years: i16) -> Outcome<()>
 pub fn make(name: &str, now_ns: i64) -> Outcome<PemPair> {
     let mut params = CertificateParams::new(Vec::new()).map_err(failed("authority"))?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.distinguished_name.push(DnType::CommonName, format!("chordae authority {name}"));
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("chordae authority {name}"));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     dates(&mut params, now_ns, AUTHORITY_YEARS)?;
     let key = KeyPair::generate().map_err(failed("authority key"))?;
-    let cert = params.self_signed(&key).map_err(failed("authority certificate"))?;
-    Ok(PemPair { cert: cert.pem(), key: key.serialize_pem() })
+    let cert = params
+        .self_signed(&key)
+        .map_err(failed("authority certificate"))?;
+    Ok(PemPair {
+        cert: cert.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 /// Signs a leaf with a fresh key.
@@ -80,13 +90,20 @@ pub fn sign(authority: &PemPair, leaf: &Leaf<'_>, now_ns: i64) -> Outcome<PemPai
     let mut params = CertificateParams::new(Vec::new()).map_err(bad)?;
     let (names, usage, common) = match leaf {
         Leaf::Server(names) => (
-            names.iter().map(|n| server_name(n)).collect::<Outcome<Vec<_>>>()?,
+            names
+                .iter()
+                .map(|n| server_name(n))
+                .collect::<Outcome<Vec<_>>>()?,
             ExtendedKeyUsagePurpose::ServerAuth,
             names.first().cloned().unwrap_or_default(),
         ),
         Leaf::Client(urn) => {
             let uri = (*urn).try_into().map_err(bad)?;
-            (vec![SanType::URI(uri)], ExtendedKeyUsagePurpose::ClientAuth, (*urn).to_owned())
+            (
+                vec![SanType::URI(uri)],
+                ExtendedKeyUsagePurpose::ClientAuth,
+                (*urn).to_owned(),
+            )
         }
     };
     params.subject_alt_names = names;
@@ -97,7 +114,10 @@ pub fn sign(authority: &PemPair, leaf: &Leaf<'_>, now_ns: i64) -> Outcome<PemPai
     dates(&mut params, now_ns, LEAF_YEARS)?;
     let key = KeyPair::generate().map_err(bad)?;
     let cert = params.signed_by(&key, &issuer).map_err(bad)?;
-    Ok(PemPair { cert: cert.pem(), key: key.serialize_pem() })
+    Ok(PemPair {
+        cert: cert.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 fn server_name(name: &str) -> Outcome<SanType> {

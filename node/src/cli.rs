@@ -44,20 +44,28 @@ pub enum Command {
     #[command(subcommand)]
     Session(SessionCommand),
     /// Fetches a window, verifies it, writes it.
-    #[command(after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
+    #[command(
+        after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
         --from 2026-11-20T10:00:00Z --until 2026-11-20T10:00:10Z --trust trust.json --out ecg.csv --format csv\n\
-        Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven")]
+        Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven"
+    )]
     Pull(PullArgs),
     /// Checks a data folder, a copy of one, a chunk, or a proof bundle with its answer; offline.
-    #[command(after_help = "Example:  chordae verify /var/lib/chordae --trust trust.json\n\
-        Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven")]
+    #[command(
+        after_help = "Example:  chordae verify /var/lib/chordae --trust trust.json\n\
+        Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven"
+    )]
     Verify(VerifyArgs),
     /// Makes a request token, for curl.
-    #[command(after_help = "Example:  curl -H \"Authorization: Chordae $(chordae token --key me.pem \
-        --trust trust.json --session SID --url URL)\" URL")]
+    #[command(
+        after_help = "Example:  curl -H \"Authorization: Chordae $(chordae token --key me.pem \
+        --trust trust.json --session SID --url URL)\" URL"
+    )]
     Token(TokenArgs),
     /// Breaks a copy of a data folder on purpose, so that `verify` can be seen to name it.
-    #[command(after_help = "Example:  cp -r data copy && chordae tamper copy --how swap-chunks; chordae verify copy")]
+    #[command(
+        after_help = "Example:  cp -r data copy && chordae tamper copy --how swap-chunks; chordae verify copy"
+    )]
     Tamper(TamperArgs),
     /// Health, lag and the state of each stream.
     #[command(after_help = "Example:  chordae status --data /var/lib/chordae --json")]
@@ -86,7 +94,9 @@ pub struct Remote {
 
 /// `chordae demo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Examples:  chordae demo --for 90s\n           chordae demo --record 100.hea --speed 60")]
+#[command(
+    after_help = "Examples:  chordae demo --for 90s\n           chordae demo --record 100.hea --speed 60"
+)]
 pub struct DemoArgs {
     /// Ends by itself after this time, e.g. 90s or 5m; otherwise at Ctrl-C.
     #[arg(long = "for", value_parser = duration)]
@@ -182,7 +192,9 @@ pub enum DeviceKindArg {
 #[derive(Debug, Subcommand)]
 pub enum PartyCommand {
     /// Makes a party known.
-    #[command(after_help = "Example:  chordae party add clinician.pem.pub --role requester --data DIR")]
+    #[command(
+        after_help = "Example:  chordae party add clinician.pem.pub --role requester --data DIR"
+    )]
     Add {
         /// Public identity (FILE.pub).
         public: PathBuf,
@@ -209,7 +221,9 @@ pub enum PartyCommand {
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// Makes a key file and its public identity FILE.pub.
-    #[command(after_help = "Example:  chordae key new --role requester --name \"Dr. Roe\" --out roe.pem")]
+    #[command(
+        after_help = "Example:  chordae key new --role requester --name \"Dr. Roe\" --out roe.pem"
+    )]
     New {
         /// patient, requester, provider, operator or auditor.
         #[arg(long)]
@@ -244,7 +258,9 @@ pub enum StreamCommand {
     /// Lists streams with their dids, patients and chunks.
     List(Server),
     /// Says whose a stream is, from a sample time on.
-    #[command(after_help = "Example:  chordae stream assign bed-12/ecg --patient ann.pem.pub --data DIR")]
+    #[command(
+        after_help = "Example:  chordae stream assign bed-12/ecg --patient ann.pem.pub --data DIR"
+    )]
     Assign {
         /// DEVICE/STREAM.
         stream: String,
@@ -276,15 +292,19 @@ pub enum StreamCommand {
 #[derive(Debug, Subcommand)]
 pub enum SessionCommand {
     /// A patient grants a window of a stream; prints the session id.
-    #[command(after_help = "Example:  chordae session grant --data DIR --key ann.pem --to roe.pem.pub \
-        --stream DID --from 2026-11-20T10:00:00Z --until 2026-11-20T11:00:00Z --purpose \"second opinion\"")]
+    #[command(
+        after_help = "Example:  chordae session grant --data DIR --key ann.pem --to roe.pem.pub \
+        --stream DID --from 2026-11-20T10:00:00Z --until 2026-11-20T11:00:00Z --purpose \"second opinion\""
+    )]
     Grant(Box<GrantArgs>),
     /// Lists sessions.
     List(Server),
     /// Shows one session to a party of it.
     Show(SessionKeyArgs),
     /// The patient takes a grant back.
-    #[command(after_help = "Example:  chordae session revoke --data DIR --key ann.pem --session SID")]
+    #[command(
+        after_help = "Example:  chordae session revoke --data DIR --key ann.pem --session SID"
+    )]
     Revoke(SessionKeyArgs),
 }
 
@@ -455,7 +475,9 @@ pub struct StatusArgs {
 
 /// `90s`, `5m`, `2h` or plain seconds.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {
         "ms" => 0.001,
@@ -464,7 +486,9 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
         "h" => 3600.0,
         _ => return Err(format!("{text:?}: use s, m or h, e.g. 90s")),
     };
-    let seconds: f64 = number.parse().map_err(|_| format!("{text:?}: use s, m or h, e.g. 90s"))?;
+    let seconds: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?}: use s, m or h, e.g. 90s"))?;
     let seconds = seconds * scale;
     if !(0.001..=31_536_000.0).contains(&seconds) {
         return Err(format!("{text:?}: between 1 ms and a year"));

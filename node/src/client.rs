@@ -52,17 +52,32 @@ impl Place {
     /// # Errors
     /// `BadInput` for anything else.
     pub fn url(text: &str, ca: Option<String>) -> Outcome<Self> {
-        let uri: hyper::Uri =
-            text.parse().map_err(|_| Failure::bad_input(format!("{text:?} is not a URL")))?;
+        let uri: hyper::Uri = text
+            .parse()
+            .map_err(|_| Failure::bad_input(format!("{text:?} is not a URL")))?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err(Failure::bad_input(format!("{text:?}: use https:// or http://"))),
+            _ => {
+                return Err(Failure::bad_input(format!(
+                    "{text:?}: use https:// or http://"
+                )));
+            }
         };
-        let host = uri.host().ok_or_else(|| Failure::bad_input(format!("{text:?} has no host")))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = uri
+            .host()
+            .ok_or_else(|| Failure::bad_input(format!("{text:?} has no host")))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let port = uri.port_u16().unwrap_or(if tls { 8443 } else { 8080 });
-        Ok(Self::Url { tls, host, port, ca })
+        Ok(Self::Url {
+            tls,
+            host,
+            port,
+            ca,
+        })
     }
 }
 
@@ -86,7 +101,9 @@ pub struct Call {
 pub async fn send(place: &Place, call: Call, max: u64) -> Outcome<Answer> {
     match tokio::time::timeout(REQUEST_TIMEOUT, attempt(place, call, max)).await {
         Ok(answer) => answer,
-        Err(_) => Err(Failure::busy("the server did not answer within two minutes")),
+        Err(_) => Err(Failure::busy(
+            "the server did not answer within two minutes",
+        )),
     }
 }
 
@@ -103,12 +120,20 @@ async fn attempt(place: &Place, call: Call, max: u64) -> Outcome<Answer> {
             })?;
             exchange(stream, "localhost", call, max).await
         }
-        Place::Url { tls, host, port, ca } => {
+        Place::Url {
+            tls,
+            host,
+            port,
+            ca,
+        } => {
             let stream = TcpStream::connect((host.as_str(), *port))
                 .await
                 .map_err(|e| Failure::busy(format!("no server answers at {host}:{port}: {e}")))?;
-            let authority =
-                if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+            let authority = if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            };
             if !tls {
                 return exchange(stream, &authority, call, max).await;
             }
@@ -131,9 +156,13 @@ fn tls_config(ca: Option<&str>) -> Outcome<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         let cert = cert.map_err(|e| Failure::bad_input(format!("ca of the trust file: {e}")))?;
-        roots.add(cert).map_err(|e| Failure::bad_input(format!("ca of the trust file: {e}")))?;
+        roots
+            .add(cert)
+            .map_err(|e| Failure::bad_input(format!("ca of the trust file: {e}")))?;
     }
-    Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 async fn exchange<S>(stream: S, host: &str, call: Call, max: u64) -> Outcome<Answer>
@@ -141,8 +170,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let lost = |e: hyper::Error| Failure::io(format!("the connection broke: {e}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(lost)?;
     let driver = tokio::spawn(connection);
     let mut request = Request::builder()
         .method(call.method.as_str())
@@ -167,7 +197,11 @@ where
         .map_err(|e| Failure::io(format!("the answer broke off or is too long: {e}")))?
         .to_bytes();
     driver.abort();
-    Ok(Answer { status: head.status, headers: head.headers, body })
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
 }
 
 impl Answer {
@@ -180,7 +214,13 @@ impl Answer {
             return Ok(self);
         }
         let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let text = |key: &str| problem.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        let text = |key: &str| {
+            problem
+                .get(key)
+                .and_then(|v| v.as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
         let kind = match self.status.as_u16() {
             400 | 413 | 415 | 422 => FailureKind::BadInput,
             401 | 403 => FailureKind::Refused,
@@ -189,8 +229,16 @@ impl Answer {
             _ => FailureKind::Internal,
         };
         let (title, detail) = (text("title"), text("detail"));
-        let why = if detail.is_empty() { title } else { format!("{title}: {detail}") };
-        let why = if why.is_empty() { format!("the server answered {}", self.status) } else { why };
+        let why = if detail.is_empty() {
+            title
+        } else {
+            format!("{title}: {detail}")
+        };
+        let why = if why.is_empty() {
+            format!("the server answered {}", self.status)
+        } else {
+            why
+        };
         Err(Failure { kind, why })
     }
 
@@ -216,6 +264,11 @@ pub async fn control<T: serde::de::DeserializeOwned>(
     body: &serde_json::Value,
 ) -> Outcome<T> {
     let body = (!body.is_null()).then(|| ("application/json", body.to_string().into_bytes()));
-    let call = Call { method: method.into(), target: target.into(), authorization: None, body };
+    let call = Call {
+        method: method.into(),
+        target: target.into(),
+        authorization: None,
+        body,
+    };
     send(place, call, limits::ANSWER_BYTES_MAX).await?.json()
 }

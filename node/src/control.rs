@@ -109,10 +109,17 @@ impl IntoResponse for Problem {
             FailureKind::NotFound => (StatusCode::NOT_FOUND, "not found"),
             FailureKind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             FailureKind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
-            FailureKind::Io | FailureKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+            FailureKind::Io | FailureKind::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "failed")
+            }
         };
         let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": self.0.why});
-        (status, [(CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        (
+            status,
+            [(CONTENT_TYPE, "application/problem+json")],
+            body.to_string(),
+        )
+            .into_response()
     }
 }
 
@@ -134,7 +141,9 @@ pub fn router(control: Arc<Control>) -> Router {
 }
 
 /// Runs what waits for the disk or the windower on a thread that may wait.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Outcome<T> + Send + 'static) -> Outcome<T> {
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Failure::internal("a request's thread panicked")))
 }
@@ -152,7 +161,10 @@ struct NewDevice {
     streams: Vec<StreamName>,
 }
 
-async fn add_device(State(c): Shared, body: Result<Json<NewDevice>, JsonRejection>) -> Answer<DeviceMade> {
+async fn add_device(
+    State(c): Shared,
+    body: Result<Json<NewDevice>, JsonRejection>,
+) -> Answer<DeviceMade> {
     let Json(new) = body?;
     let kind = match new.kind {
         DeviceKind::Device => "device",
@@ -161,7 +173,11 @@ async fn add_device(State(c): Shared, body: Result<Json<NewDevice>, JsonRejectio
     };
     let urn = format!("urn:chordae:{kind}:{}", new.id);
     let pair = authority::sign(&c.ca, &Leaf::Client(&urn), c.clock.wall_ns())?;
-    let made = DeviceMade { cert: pair.cert, key: pair.key, ca: c.ca.cert.clone() };
+    let made = DeviceMade {
+        cert: pair.cert,
+        key: pair.key,
+        ca: c.ca.cert.clone(),
+    };
     apart(move || {
         let mut device = Device::new(new.id, new.kind);
         device.streams = new.streams;
@@ -193,7 +209,10 @@ struct NewParty {
 
 async fn add_party(State(c): Shared, body: Result<Json<NewParty>, JsonRejection>) -> Answer<Value> {
     let Json(new) = body?;
-    let identity = PublicIdentity { role: key::role(&new.role)?, ..new.identity };
+    let identity = PublicIdentity {
+        role: key::role(&new.role)?,
+        ..new.identity
+    };
     let id = apart(move || c.registry.add_party(identity)).await?;
     Ok(Json(json!({"id": id})))
 }
@@ -210,7 +229,11 @@ fn line(c: &Control, stream: &StreamKey, plan: &StreamPlan, did: Did) -> StreamL
         stream: stream.clone(),
         did,
         patient: c.registry.patient_of(&did),
-        from_ns: plan.tenures.iter().find(|t| t.did == did).map(|t| t.from_ns),
+        from_ns: plan
+            .tenures
+            .iter()
+            .find(|t| t.did == did)
+            .map(|t| t.from_ns),
         chunks: newest.as_ref().map_or(0, |l| l.index + 1),
         end_ns: newest.map(|l| l.end_ns),
         slot_ns: plan.slot_len_at(c.clock.wall_ns()),
@@ -219,7 +242,9 @@ fn line(c: &Control, stream: &StreamKey, plan: &StreamPlan, did: Did) -> StreamL
 
 async fn streams(State(c): Shared) -> Answer<Vec<StreamLine>> {
     let all = c.registry.streams();
-    let lines = all.iter().flat_map(|(key, plan)| plan.dids().map(|did| line(&c, key, plan, did)));
+    let lines = all
+        .iter()
+        .flat_map(|(key, plan)| plan.dids().map(|did| line(&c, key, plan, did)));
     Ok(Json(lines.collect()))
 }
 
@@ -233,11 +258,17 @@ struct Assignment {
 
 /// Whose a stream is (formats.md 1, did). The windower serialises it with the rows: either the did has none
 /// and takes the patient itself, or a new did begins at a time after every sealed row.
-async fn assign(State(c): Shared, body: Result<Json<Assignment>, JsonRejection>) -> Answer<StreamLine> {
+async fn assign(
+    State(c): Shared,
+    body: Result<Json<Assignment>, JsonRejection>,
+) -> Answer<StreamLine> {
     let Json(want) = body?;
     let known = c.registry.party(&want.patient);
     if !known.is_some_and(|p| p.enabled && p.identity.role == Role::Patient) {
-        let why = format!("{} is no known patient; run: chordae party add FILE.pub --role patient", want.patient);
+        let why = format!(
+            "{} is no known patient; run: chordae party add FILE.pub --role patient",
+            want.patient
+        );
         return Err(Failure::not_found(why).into());
     }
     let newest = c.ingest.newest(want.stream.clone()).await?;
@@ -251,7 +282,7 @@ async fn assign(State(c): Shared, body: Result<Json<Assignment>, JsonRejection>)
             None => {
                 let (registry, patient) = (Arc::clone(&c.registry), want.patient);
                 let take = Box::new(move || registry.set_patient(did, patient));
-                if c.feed.claim(&want.stream, plan.clone(), take)? {
+                if c.feed.claim(&want.stream, did, take)? {
                     return Ok(line(&c, &want.stream, &plan, did));
                 }
             }
@@ -284,28 +315,41 @@ struct Profile {
     slot_ns: i64,
 }
 
-async fn profile(State(c): Shared, body: Result<Json<Profile>, JsonRejection>) -> Answer<StreamLine> {
+async fn profile(
+    State(c): Shared,
+    body: Result<Json<Profile>, JsonRejection>,
+) -> Answer<StreamLine> {
     let Json(want) = body?;
     let newest = c.ingest.newest(want.stream.clone()).await?;
     let line = apart(move || {
         let plan = c.registry.open_stream(&want.stream)?;
         let did = plan.newest();
         let stored = c.catalogue.head(&did).map(|l| l.end_ns);
-        let seen = stored.into_iter().chain(newest.map(|n| n.mapped_end_ns)).max();
+        let seen = stored
+            .into_iter()
+            .chain(newest.map(|n| n.mapped_end_ns))
+            .max();
         // A stream without rows changes from the beginning of time, one with rows after the newest of them.
         let after = seen.map_or(0, |end| end.max(c.clock.wall_ns()));
-        let after = plan.slots.last().map_or(after, |r| after.max(r.from_ns.saturating_add(1)));
+        let after = plan
+            .slots
+            .last()
+            .map_or(after, |r| after.max(r.from_ns.saturating_add(1)));
         let old = plan.slot_len_at(after);
         if want.slot_ns == old && plan.slots.last().is_some_and(|r| r.len_ns == old) {
             return Ok(line(&c, &want.stream, &plan, did));
         }
         let from_ns = next_multiple(after, old, want.slot_ns)?;
-        let rule = SlotRule { from_ns, len_ns: want.slot_ns };
+        let rule = SlotRule {
+            from_ns,
+            len_ns: want.slot_ns,
+        };
         let mut next = plan;
         next.slots.push(rule);
         let (registry, stream) = (Arc::clone(&c.registry), want.stream.clone());
         let persist = move || registry.add_slot_rule(&stream, rule).map(drop);
-        c.feed.replan(&want.stream, next.clone(), from_ns, Box::new(persist))?;
+        c.feed
+            .replan(&want.stream, next.clone(), from_ns, Box::new(persist))?;
         Ok(line(&c, &want.stream, &next, did))
     })
     .await?;
@@ -315,7 +359,9 @@ async fn profile(State(c): Shared, body: Result<Json<Profile>, JsonRejection>) -
 /// The first common multiple of two slot lengths at or after a time.
 fn next_multiple(after_ns: i64, old: i64, new: i64) -> Outcome<i64> {
     if new < limits::PAGE_NS || new % limits::PAGE_NS != 0 || new > limits::SLOT_NS_MAX {
-        return Err(Failure::bad_input("a slot is a multiple of 10 s, at most 1 h"));
+        return Err(Failure::bad_input(
+            "a slot is a multiple of 10 s, at most 1 h",
+        ));
     }
     let (mut a, mut b) = (old / SECOND_NS, new / SECOND_NS);
     while b != 0 {
@@ -323,7 +369,11 @@ fn next_multiple(after_ns: i64, old: i64, new: i64) -> Outcome<i64> {
     }
     let both = old / SECOND_NS / a.max(1) * new;
     let down = after_ns.div_euclid(both).saturating_mul(both);
-    Ok(if down < after_ns { down.saturating_add(both) } else { down })
+    Ok(if down < after_ns {
+        down.saturating_add(both)
+    } else {
+        down
+    })
 }
 
 async fn sessions(State(c): Shared) -> Answer<Value> {
@@ -335,7 +385,9 @@ async fn status(State(c): Shared) -> Answer<Value> {
     let feed = c.feed.clone();
     let chunker = apart(move || {
         feed.send(Input::Status { reply })?;
-        answer.recv().map_err(|_| Failure::io("the chunker has ended"))
+        answer
+            .recv()
+            .map_err(|_| Failure::io("the chunker has ended"))
     })
     .await?;
     Ok(Json(c.status.show(&c, &chunker)))

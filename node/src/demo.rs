@@ -55,22 +55,38 @@ pub async fn run(args: DemoArgs) -> Outcome<Verdict> {
     say(format!(
         "sealed      {} chunks, all linked; {} anchored in a ledger of {} entries",
         counted.chunks,
-        if counted.chunks == 0 { "none" } else { "every head" },
+        if counted.chunks == 0 {
+            "none"
+        } else {
+            "every head"
+        },
         stage.server.house().ledger.size()
     ));
     let pulled = show_reading(&stage, &report).await?;
-    let (home, trust) = (stage.server.home().root().to_owned(), stage.far.trust.clone());
+    let (home, trust) = (
+        stage.server.home().root().to_owned(),
+        stage.far.trust.clone(),
+    );
     let work = stage.work.clone();
     stage.server.stop().await?;
     let caught = crate::assemble::apart(move || show_tampering(&home, &trust, work)).await?;
 
     say("");
-    say(format!("frames      {} acknowledged = {} stored", counted.acknowledged, counted.stored));
+    say(format!(
+        "frames      {} acknowledged = {} stored",
+        counted.acknowledged, counted.stored
+    ));
     say(format!("chunks      {}, all anchored", counted.chunks));
-    say(format!("pull        {} rows verified against the trust file", pulled.rows));
+    say(format!(
+        "pull        {} rows verified against the trust file",
+        pulled.rows
+    ));
     say(format!("tampering   tampering caught: {caught}"));
-    say(format!("latency     acknowledged (on disk) after {} ms at the median, {} ms at the 99th percentile",
-        millis(report.stats.ack_p50_ns), millis(report.stats.ack_p99_ns)));
+    say(format!(
+        "latency     acknowledged (on disk) after {} ms at the median, {} ms at the 99th percentile",
+        millis(report.stats.ack_p50_ns),
+        millis(report.stats.ack_p99_ns)
+    ));
     Ok(Verdict::Done)
 }
 
@@ -109,15 +125,23 @@ async fn settle(stage: &Stage) -> Outcome<()> {
     let anchors = crate::assemble::apart(move || notary.settle()).await?;
     match (anchors.pending_heads, anchors.trouble) {
         (0, None) => Ok(()),
-        (n, why) => Err(Failure::internal(format!("{n} heads are not anchored: {}", why.unwrap_or_default()))),
+        (n, why) => Err(Failure::internal(format!(
+            "{n} heads are not anchored: {}",
+            why.unwrap_or_default()
+        ))),
     }
 }
 
 /// A grant, a pull inside it, a refusal outside it; then everything, under an unbounded grant.
 async fn show_reading(stage: &Stage, report: &Report) -> Outcome<Pulled> {
-    let device = report.devices.first().ok_or_else(|| Failure::internal("no device streamed"))?;
+    let device = report
+        .devices
+        .first()
+        .ok_or_else(|| Failure::internal("no device streamed"))?;
     let plan = stage.server.house().registry.plan(&device.key);
-    let did = plan.map(|p| p.newest()).ok_or_else(|| Failure::internal("the stream has no did"))?;
+    let did = plan
+        .map(|p| p.newest())
+        .ok_or_else(|| Failure::internal("the stream has no did"))?;
     let links = stage.server.house().catalogue.links(&did, 0..u64::MAX);
     let begins = links.iter().map(|l| l.first_ns).min().unwrap_or_default();
     let until_ns = links.iter().map(|l| l.end_ns).max().unwrap_or_default();
@@ -137,11 +161,26 @@ async fn show_reading(stage: &Stage, report: &Report) -> Outcome<Pulled> {
         purpose: "demonstration".into(),
         exact: false,
         trust: None,
-        server: cli::Remote { data: Some(stage.server.home().root().to_owned()), url: None },
+        server: cli::Remote {
+            data: Some(stage.server.home().root().to_owned()),
+            url: None,
+        },
     };
-    let sid = session::grant(&stage.far, &patient, &grant(Some(from_ns), Some(grant_until))).await?;
-    say(format!("granted     [{}, +20 s) to Dr. Roe: session {}...", time::show(from_ns), &sid[..16]));
-    let window = Span { from_ns, until_ns: from_ns.saturating_add(limits::PAGE_NS) };
+    let sid = session::grant(
+        &stage.far,
+        &patient,
+        &grant(Some(from_ns), Some(grant_until)),
+    )
+    .await?;
+    say(format!(
+        "granted     [{}, +20 s) to Dr. Roe: session {}...",
+        time::show(from_ns),
+        &sid[..16]
+    ));
+    let window = Span {
+        from_ns,
+        until_ns: from_ns.saturating_add(limits::PAGE_NS),
+    };
     let wanted = |sid, window, format| Wanted {
         keys: &doctor,
         session: Some(sid),
@@ -158,8 +197,20 @@ async fn show_reading(stage: &Stage, report: &Report) -> Outcome<Pulled> {
         pulled.rows,
         pulled.judgement.anchored_to.unwrap_or_default()
     ));
-    let outside = Span { from_ns, until_ns: grant_until.saturating_add(1) };
-    match pull::fetch(&stage.far, &Wanted { snap: false, ..wanted(&sid, outside, Format::Csv) }, true).await {
+    let outside = Span {
+        from_ns,
+        until_ns: grant_until.saturating_add(1),
+    };
+    match pull::fetch(
+        &stage.far,
+        &Wanted {
+            snap: false,
+            ..wanted(&sid, outside, Format::Csv)
+        },
+        true,
+    )
+    .await
+    {
         Err(e) if e.kind == FailureKind::Refused => {
             say("refused     the same with one nanosecond more than was granted");
         }
@@ -167,7 +218,10 @@ async fn show_reading(stage: &Stage, report: &Report) -> Outcome<Pulled> {
         Ok(_) => return Err(Failure::internal("a window outside the grant was answered")),
     }
     let all = session::grant(&stage.far, &patient, &grant(None, None)).await?;
-    let window = Span { from_ns: begins - begins.rem_euclid(limits::PAGE_NS), until_ns: whole_pages(until_ns) };
+    let window = Span {
+        from_ns: begins - begins.rem_euclid(limits::PAGE_NS),
+        until_ns: whole_pages(until_ns),
+    };
     let whole = pull::fetch(&stage.far, &wanted(&all, window, Format::Csv), true).await?;
     proven(&whole)?;
     std::fs::write(stage.work.join("everything.csv"), &whole.answer)
@@ -182,7 +236,11 @@ fn whole_pages(until_ns: i64) -> i64 {
 
 fn proven(pulled: &Pulled) -> Outcome<()> {
     let j = &pulled.judgement;
-    if j.verdict == bundle::Verdict::Anchored && j.unproven_rows == 0 && j.newer.is_empty() && pulled.rows > 0 {
+    if j.verdict == bundle::Verdict::Anchored
+        && j.unproven_rows == 0
+        && j.newer.is_empty()
+        && pulled.rows > 0
+    {
         return Ok(());
     }
     Err(Failure::internal(format!(
@@ -202,19 +260,35 @@ fn show_tampering(
     let disk: Arc<dyn chordae_base::seams::Disk> = Arc::new(real::OsDisk);
     let before = check_folder(&*disk, &copy, Some(trust))?;
     if before.verdict != chordae_checker::Verdict::Ok {
-        return Err(Failure::internal(format!("the untouched copy does not verify: {:?}", before.findings)));
+        return Err(Failure::internal(format!(
+            "the untouched copy does not verify: {:?}",
+            before.findings
+        )));
     }
-    say(format!("verified    {} offline: {} streams intact and anchored", home.display(), before.streams.len()));
-    say(format!("tampered    {}", tamper::tamper(&disk, &copy, How::FlipBit)?));
+    say(format!(
+        "verified    {} offline: {} streams intact and anchored",
+        home.display(),
+        before.streams.len()
+    ));
+    say(format!(
+        "tampered    {}",
+        tamper::tamper(&disk, &copy, How::FlipBit)?
+    ));
     let after = check_folder(&*disk, &copy, Some(trust))?;
     match after.findings.first() {
-        Some(f) if after.verdict == chordae_checker::Verdict::Damaged => Ok(format!("{} ({})", f.object, f.code)),
+        Some(f) if after.verdict == chordae_checker::Verdict::Damaged => {
+            Ok(format!("{} ({})", f.object, f.code))
+        }
         _ => Err(Failure::internal("the tampered copy was not noticed")),
     }
 }
 
 /// Copies a stopped server's folder; the demo's own work folder lies inside it and is left out.
-fn copy_folder(from: &std::path::Path, to: &std::path::Path, leave: &std::path::Path) -> Outcome<()> {
+fn copy_folder(
+    from: &std::path::Path,
+    to: &std::path::Path,
+    leave: &std::path::Path,
+) -> Outcome<()> {
     let os = |e: std::io::Error| Failure::os(format!("copy {}", from.display()), &e);
     std::fs::create_dir_all(to).map_err(os)?;
     for entry in std::fs::read_dir(from).map_err(os)? {

@@ -131,7 +131,8 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Outcome<()> {
         .mode(mode)
         .open(path)
         .map_err(|e| Failure::os(doing(), &e))?;
-    file.write_all(text.as_bytes()).map_err(|e| Failure::os(doing(), &e))?;
+    file.write_all(text.as_bytes())
+        .map_err(|e| Failure::os(doing(), &e))?;
     file.sync_all().map_err(|e| Failure::os(doing(), &e))
 }
 
@@ -159,8 +160,8 @@ pub fn read_small(path: &Path) -> Outcome<String> {
 /// # Errors
 /// `Refused` when group or others may read it, or it is reached through a link.
 pub fn read_secret(path: &Path) -> Outcome<String> {
-    let meta =
-        fs::symlink_metadata(path).map_err(|e| Failure::os(format!("read {}", path.display()), &e))?;
+    let meta = fs::symlink_metadata(path)
+        .map_err(|e| Failure::os(format!("read {}", path.display()), &e))?;
     if meta.file_type().is_symlink() {
         return Err(Failure::refused(format!(
             "{} is a symbolic link; name the key file itself",

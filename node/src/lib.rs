@@ -64,9 +64,17 @@ fn start() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|e| Failure::os("start threads", &e))
 }
 
-#[expect(clippy::print_stderr, reason = "the one line that says why a command failed")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line that says why a command failed"
+)]
 fn fail(failure: &Failure) -> ExitCode {
-    let line: String = failure.why.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    let line: String = failure
+        .why
+        .lines()
+        .map(str::trim)
+        .collect::<Vec<_>>()
+        .join("; ");
     eprintln!("chordae: {line}");
     match failure.kind {
         FailureKind::Damaged => ExitCode::from(3),

@@ -29,7 +29,9 @@ const ESTABLISHED_QUEUE: usize = 64;
 /// `Busy` when the port is taken.
 pub async fn bind(what: &str, addr: SocketAddr) -> Outcome<TcpListener> {
     TcpListener::bind(addr).await.map_err(|e| {
-        Failure::busy(format!("{what}: cannot listen on {addr} ({e}); free the port or set {what} to another"))
+        Failure::busy(format!(
+            "{what}: cannot listen on {addr} ({e}); free the port or set {what} to another"
+        ))
     })
 }
 
@@ -55,7 +57,9 @@ impl TlsListener {
     /// # Errors
     /// `Io` when the listener has no address.
     pub fn new(listener: TcpListener, config: rustls::ServerConfig) -> Outcome<Self> {
-        let addr = listener.local_addr().map_err(|e| Failure::os("listener", &e))?;
+        let addr = listener
+            .local_addr()
+            .map_err(|e| Failure::os("listener", &e))?;
         let (ready, established) = mpsc::channel(ESTABLISHED_QUEUE);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -68,7 +72,8 @@ impl TlsListener {
                 };
                 let (acceptor, ready) = (acceptor.clone(), ready.clone());
                 tokio::spawn(async move {
-                    let shaken = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));
+                    let shaken =
+                        tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));
                     if let Ok(Ok(stream)) = shaken.await {
                         // A send fails only when the server has stopped.
                         ready.send((stream, peer)).await.ok();
@@ -112,7 +117,11 @@ impl Listener for TlsListener {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_read(cx, buf),
@@ -121,7 +130,11 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Self::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),

@@ -15,7 +15,9 @@ pub fn start_quiet() {
 
 fn start_with(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // It fails only if a test or the demo has started it already.
     subscriber.with_ansi(false).try_init().ok();
 }

@@ -15,15 +15,24 @@ impl Readiness {
     /// Says that a part is not ready, and why; `None` takes it back.
     pub fn set(&self, part: &'static str, reason: Option<String>) {
         // A panic elsewhere cannot leave a plain list half-changed: its content is still right.
-        let mut reasons = self.reasons.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut reasons = self
+            .reasons
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         reasons.retain(|(name, _)| *name != part);
         reasons.extend(reason.map(|why| (part, why)));
     }
 
     /// One line per part that is not ready.
     pub fn reasons(&self) -> Vec<String> {
-        let reasons = self.reasons.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        reasons.iter().map(|(part, why)| format!("{part}: {why}")).collect()
+        let reasons = self
+            .reasons
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        reasons
+            .iter()
+            .map(|(part, why)| format!("{part}: {why}"))
+            .collect()
     }
 }
 
@@ -56,8 +65,11 @@ async fn metrics(State((registry, _)): State<(Registry, Readiness)>) -> (StatusC
 /// # Errors
 /// When a metric of that name is there already.
 pub fn describe(registry: &Registry, certificate_expiry_s: i64) -> prometheus::Result<()> {
-    let opts = prometheus::Opts::new("chordae_build_info", "Always 1; the labels say which build runs.")
-        .const_label("version", env!("CARGO_PKG_VERSION"));
+    let opts = prometheus::Opts::new(
+        "chordae_build_info",
+        "Always 1; the labels say which build runs.",
+    )
+    .const_label("version", env!("CARGO_PKG_VERSION"));
     let build = IntGauge::with_opts(opts)?;
     build.set(1);
     registry.register(Box::new(build))?;

@@ -66,7 +66,9 @@ impl Server {
         settings.check()?;
         if !home.keys().exists() {
             let data = home.root().display();
-            return Err(Failure::not_found(format!("{data} is no data folder; run: chordae init --data {data}")));
+            return Err(Failure::not_found(format!(
+                "{data} is no data folder; run: chordae init --data {data}"
+            )));
         }
         let held = home.hold()?;
         let certificate = PemPair {
@@ -84,13 +86,20 @@ impl Server {
         let ready = Readiness::default();
         ready.set("start", Some("opening logs".into()));
         let (stopping, stop) = watch::channel(false);
-        let mut running = Running { serving: Vec::new(), stop };
+        let mut running = Running {
+            serving: Vec::new(),
+            stop,
+        };
         let mut listening = vec![("metrics", addr(&sockets.metrics)?)];
         // Probes answer while logs are opened: an operator sees why it is not ready yet.
-        running.plain(sockets.metrics, observe::router(metrics.clone(), ready.clone()));
+        running.plain(
+            sockets.metrics,
+            observe::router(metrics.clone(), ready.clone()),
+        );
         let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
         let clock = Arc::clone(&seams.clock);
-        let house = apart(move || assemble::build(&home2, &settings2, &seams, &metrics, &ready2)).await?;
+        let house =
+            apart(move || assemble::build(&home2, &settings2, &seams, &metrics, &ready2)).await?;
 
         let parts = DoorParts::new(
             house.ingest.clone(),
@@ -101,12 +110,24 @@ impl Server {
         );
         let mut doors = Vec::new();
         if let Some(listen) = settings.mqtt.tls {
-            let config = server_config(ca.cert.as_bytes(), certificate.cert.as_bytes(), certificate.key.as_bytes())?;
-            let door = DoorSettings { listen, tls: Some(config), connections_max: limits::CONNECTIONS_MAX };
+            let config = server_config(
+                ca.cert.as_bytes(),
+                certificate.cert.as_bytes(),
+                certificate.key.as_bytes(),
+            )?;
+            let door = DoorSettings {
+                listen,
+                tls: Some(config),
+                connections_max: limits::CONNECTIONS_MAX,
+            };
             doors.push(("mqtt-tls", MqttDoor::open(door, parts.clone()).await?));
         }
         if let Some(listen) = settings.mqtt.plain {
-            let door = DoorSettings { listen, tls: None, connections_max: limits::CONNECTIONS_MAX };
+            let door = DoorSettings {
+                listen,
+                tls: None,
+                connections_max: limits::CONNECTIONS_MAX,
+            };
             doors.push(("mqtt-plain", MqttDoor::open(door, parts).await?));
         }
         listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
@@ -114,7 +135,10 @@ impl Server {
         let readers = http::router(&house.service);
         if let Some(socket) = sockets.http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            running.tls(TlsListener::new(socket, tls::for_readers(&certificate)?)?, readers.clone());
+            running.tls(
+                TlsListener::new(socket, tls::for_readers(&certificate)?)?,
+                readers.clone(),
+            );
         }
         if let Some(socket) = sockets.http_plain {
             listening.push(("http-plain", addr(&socket)?));
@@ -128,13 +152,26 @@ impl Server {
             feed: house.feed.clone(),
             ca,
             clock,
-            status: StatusSource::new(house.ledger.clone(), Arc::clone(&house.notary), ready.clone(), &listening),
+            status: StatusSource::new(
+                house.ledger.clone(),
+                Arc::clone(&house.notary),
+                ready.clone(),
+                &listening,
+            ),
         });
         running.unix(sockets.control, readers.merge(control::router(control)));
         ready.set("start", None);
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
-        Ok(Self { home, house, doors, serving: running.serving, stopping, listening, _held: held })
+        Ok(Self {
+            home,
+            house,
+            doors,
+            serving: running.serving,
+            stopping,
+            listening,
+            _held: held,
+        })
     }
 
     /// What listens where.
@@ -144,7 +181,10 @@ impl Server {
 
     /// The address of a listener, e.g. `mqtt-tls`.
     pub fn address(&self, what: &str) -> Option<SocketAddr> {
-        self.listening.iter().find(|(name, _)| *name == what).map(|(_, addr)| *addr)
+        self.listening
+            .iter()
+            .find(|(name, _)| *name == what)
+            .map(|(_, addr)| *addr)
     }
 
     /// Everything that runs.
@@ -174,7 +214,9 @@ impl Server {
         self.stopping.send_replace(true);
         for task in self.serving {
             // Readers in mid-answer get a moment; then the process ends.
-            tokio::time::timeout(std::time::Duration::from_secs(5), task).await.ok();
+            tokio::time::timeout(std::time::Duration::from_secs(5), task)
+                .await
+                .ok();
         }
         // Nobody answers there any more; a stale socket would only confuse.
         std::fs::remove_file(self.home.control()).ok();
@@ -204,21 +246,30 @@ impl Running {
             stream.set_nodelay(true).ok();
         });
         self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+            axum::serve(socket, router)
+                .with_graceful_shutdown(stopped)
+                .await
+                .ok();
         }));
     }
 
     fn tls(&mut self, socket: TlsListener, router: Router) {
         let stopped = self.stopped();
         self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+            axum::serve(socket, router)
+                .with_graceful_shutdown(stopped)
+                .await
+                .ok();
         }));
     }
 
     fn unix(&mut self, socket: UnixListener, router: Router) {
         let stopped = self.stopped();
         self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router).with_graceful_shutdown(stopped).await.ok();
+            axum::serve(socket, router)
+                .with_graceful_shutdown(stopped)
+                .await
+                .ok();
         }));
     }
 
@@ -228,10 +279,17 @@ impl Running {
         self.serving.push(tokio::spawn(async move {
             let look = async {
                 loop {
-                    let why = "the disk or the log is full; devices are refused until there is room";
-                    ready.set("doors", (!*open.borrow_and_update()).then(|| why.to_owned()));
+                    let why =
+                        "the disk or the log is full; devices are refused until there is room";
+                    ready.set(
+                        "doors",
+                        (!*open.borrow_and_update()).then(|| why.to_owned()),
+                    );
                     if open.changed().await.is_err() {
-                        ready.set("doors", Some("ingest has ended; see its first error".into()));
+                        ready.set(
+                            "doors",
+                            Some("ingest has ended; see its first error".into()),
+                        );
                         return;
                     }
                 }
@@ -248,7 +306,10 @@ impl Sockets {
             None => Ok(None),
         };
         // The MQTT doors bind when they open; a taken port is found here first.
-        for (what, addr) in [("mqtt.tls", settings.mqtt.tls), ("mqtt.plain", settings.mqtt.plain)] {
+        for (what, addr) in [
+            ("mqtt.tls", settings.mqtt.tls),
+            ("mqtt.plain", settings.mqtt.plain),
+        ] {
             drop(bind(what, addr).await?);
         }
         Ok(Self {
@@ -266,7 +327,8 @@ fn control_socket(home: &Folder) -> Outcome<UnixListener> {
     std::fs::remove_file(&path).ok();
     let doing = || format!("bind {}", home.control().display());
     let socket = UnixListener::bind(&path).map_err(|e| Failure::os(doing(), &e))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(|e| Failure::os(doing(), &e))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|e| Failure::os(doing(), &e))?;
     Ok(socket)
 }
 
@@ -277,8 +339,12 @@ fn control_socket(home: &Folder) -> Outcome<UnixListener> {
 /// `NotFound` when there is no such folder.
 pub fn near(path: &std::path::Path) -> Outcome<(std::fs::File, PathBuf)> {
     use std::os::fd::AsRawFd;
-    let (dir, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
-    let dir = std::fs::File::open(dir).map_err(|e| Failure::os(format!("open {}", dir.display()), &e))?;
+    let (dir, name) = (
+        path.parent().unwrap_or(path),
+        path.file_name().unwrap_or_default(),
+    );
+    let dir =
+        std::fs::File::open(dir).map_err(|e| Failure::os(format!("open {}", dir.display()), &e))?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
     Ok((dir, short))
 }
@@ -290,7 +356,8 @@ fn addr(socket: &TcpListener) -> Outcome<SocketAddr> {
 /// When our certificate ends, seconds since 1970.
 fn expiry(pair: &PemPair) -> Outcome<i64> {
     let bad = |why: String| Failure::bad_input(format!("keys/server.crt: {why}"));
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pair.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(pair.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
     let cert = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
     Ok(cert.validity().not_after.timestamp())
 }

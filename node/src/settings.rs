@@ -107,13 +107,19 @@ fn addr(port: u16) -> SocketAddr {
 
 impl Default for Mqtt {
     fn default() -> Self {
-        Self { tls: Some(SocketAddr::from(([0, 0, 0, 0], 8883))), plain: None }
+        Self {
+            tls: Some(SocketAddr::from(([0, 0, 0, 0], 8883))),
+            plain: None,
+        }
     }
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { tls: Some(SocketAddr::from(([0, 0, 0, 0], 8443))), plain: None }
+        Self {
+            tls: Some(SocketAddr::from(([0, 0, 0, 0], 8443))),
+            plain: None,
+        }
     }
 }
 
@@ -125,13 +131,19 @@ impl Default for Metrics {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { max_bytes: limits::WAL_BYTES_MAX, min_free_bytes: limits::DISK_FREE_MIN }
+        Self {
+            max_bytes: limits::WAL_BYTES_MAX,
+            min_free_bytes: limits::DISK_FREE_MIN,
+        }
     }
 }
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { slot_seconds: 300, oldest_days: 30 }
+        Self {
+            slot_seconds: 300,
+            oldest_days: 30,
+        }
     }
 }
 
@@ -157,7 +169,10 @@ impl Settings {
     /// `BadInput` naming line and key.
     pub fn parse(text: &str, env: &[(String, String)]) -> Outcome<Self> {
         let bad = |e: toml::de::Error| {
-            let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let before = e
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             Failure::bad_input(format!("line {line}: {}", e.message()))
         };
@@ -165,8 +180,12 @@ impl Settings {
         let _: Self = toml::from_str(text).map_err(bad)?;
         let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
         for (name, value) in env {
-            let Some(key) = name.strip_prefix("CHORDAE_") else { continue };
-            let Some((section, key)) = key.split_once('_') else { continue };
+            let Some(key) = name.strip_prefix("CHORDAE_") else {
+                continue;
+            };
+            let Some((section, key)) = key.split_once('_') else {
+                continue;
+            };
             let section = table
                 .entry(section.to_ascii_lowercase())
                 .or_insert_with(|| toml::Table::new().into());
@@ -208,12 +227,24 @@ impl Settings {
         }
         let bounds: [(&str, u64, u64, u64); 3] = [
             ("wal.max-bytes", self.wal.max_bytes, 256 << 20, 1 << 40),
-            ("ledger.anchor-seconds", self.ledger.anchor_seconds.into(), 1, 3600),
-            ("chunks.oldest-days", self.chunks.oldest_days.into(), 1, 36_500),
+            (
+                "ledger.anchor-seconds",
+                self.ledger.anchor_seconds.into(),
+                1,
+                3600,
+            ),
+            (
+                "chunks.oldest-days",
+                self.chunks.oldest_days.into(),
+                1,
+                36_500,
+            ),
         ];
         for (key, value, least, most) in bounds {
             if !(least..=most).contains(&value) {
-                return Err(Failure::bad_input(format!("{key} must be {least} to {most}")));
+                return Err(Failure::bad_input(format!(
+                    "{key} must be {least} to {most}"
+                )));
             }
         }
         Ok(())
@@ -253,18 +284,29 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
-        let err = Settings::parse("[wal]\nmax-bites = 1\n", &[]).unwrap_err().why;
+        let err = Settings::parse("[wal]\nmax-bites = 1\n", &[])
+            .unwrap_err()
+            .why;
         assert!(err.contains("line 2") && err.contains("max-bites"), "{err}");
-        let err = Settings::parse("[wal]\nmax-bytes = \"much\"\n", &[]).unwrap_err().why;
+        let err = Settings::parse("[wal]\nmax-bytes = \"much\"\n", &[])
+            .unwrap_err()
+            .why;
         assert!(err.contains("line 2"), "{err}");
-        let err = Settings::parse("[wal]\nmax-bytes = 1\nmax-bytes = 2\n", &[]).unwrap_err().why;
+        let err = Settings::parse("[wal]\nmax-bytes = 1\nmax-bytes = 2\n", &[])
+            .unwrap_err()
+            .why;
         assert!(err.contains("duplicate"), "{err}");
     }
 
     #[test]
     fn a_plain_listener_off_loopback_is_refused() {
-        let err = Settings::parse("[mqtt]\nplain = \"0.0.0.0:1883\"\n", &[]).unwrap_err().why;
-        assert!(err.contains("mqtt.plain") && err.contains("loopback"), "{err}");
+        let err = Settings::parse("[mqtt]\nplain = \"0.0.0.0:1883\"\n", &[])
+            .unwrap_err()
+            .why;
+        assert!(
+            err.contains("mqtt.plain") && err.contains("loopback"),
+            "{err}"
+        );
     }
 
     #[test]

@@ -25,8 +25,16 @@ impl StatusSource {
         ready: Readiness,
         listening: &[(&'static str, SocketAddr)],
     ) -> Self {
-        let listening = listening.iter().map(|(what, addr)| format!("{what} {addr}")).collect();
-        Self { ledger, notary, ready, listening }
+        let listening = listening
+            .iter()
+            .map(|(what, addr)| format!("{what} {addr}"))
+            .collect();
+        Self {
+            ledger,
+            notary,
+            ready,
+            listening,
+        }
     }
 
     /// The status now.

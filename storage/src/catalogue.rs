@@ -228,9 +228,10 @@ impl Catalogue {
         }
         let read = checked_bytes(&self.store, &entry.link);
         if let Err(failure) = &read
-            && failure.kind == FailureKind::Damaged {
-                self.mark_damaged(did, index, &failure.why);
-            }
+            && failure.kind == FailureKind::Damaged
+        {
+            self.mark_damaged(did, index, &failure.why);
+        }
         read
     }
 
@@ -241,9 +242,10 @@ impl Catalogue {
     pub fn open_chunk(&self, did: &Did, index: u64) -> Outcome<Arc<OpenChunk>> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((d, i, chunk)) = &*opened
-            && (d, *i) == (did, index) {
-                return Ok(Arc::clone(chunk));
-            }
+            && (d, *i) == (did, index)
+        {
+            return Ok(Arc::clone(chunk));
+        }
         let chunk = Arc::new(chordae_chunk::open(self.chunk_bytes(did, index)?)?);
         *opened = Some((*did, index, Arc::clone(&chunk)));
         Ok(chunk)

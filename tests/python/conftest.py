@@ -161,3 +161,10 @@ def trust(server, folder):
     if not path.exists():
         run("trust", "export", "--data", server.folder, "--out", path)
     return path
+
+
+def wait_until(what, seconds=30):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)

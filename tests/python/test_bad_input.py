@@ -8,7 +8,7 @@ import time
 import pytest
 
 import checker
-from conftest import BIN, SIM, Server, party, run, sim
+from conftest import BIN, SIM, Server, party, run, sim, wait_until
 
 
 def refused(server, *words):
@@ -95,13 +95,6 @@ def test_a_full_disk_refuses_and_heals(tmp_path):
         assert result["acknowledged"] >= 200 and not result["lost"] and not result["duplicate"]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def wait_until(what, seconds=30):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_keys_and_parties(folder, tmp_path):

@@ -71,7 +71,7 @@ def test_pyarrow_duckdb_and_polars_read_the_same_values_and_times(recorded):
         assert np.array_equal(frame["time"].dt.epoch("ns").to_numpy(), times)
         assert np.array_equal(frame[lead].to_numpy(), codes)
         query = f"select count(*), sum({lead}::bigint), epoch_ns(min(time)), epoch_ns(max(time)) from '{path}'"
-        assert duckdb.sql(query).fetchone() == (n, int(codes.sum()), int(times[0]), int(times[-1]))
+        assert duckdb.sql(query).fetchall()[0] == (n, int(codes.sum()), int(times[0]), int(times[-1]))
         assert pc.min(table["time"]).as_py().tzinfo is not None
         at += n
     assert at == len(rows)

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import checker
-from conftest import BIN, CONTROL_BIN, SIM, Server
+from conftest import BIN, CONTROL_BIN, SIM, Server, wait_until
 
 CYCLES = 20
 ACKNOWLEDGED = 100_000
@@ -33,7 +33,7 @@ def campaign(folder, binary, cycles, wanted, seed):
     server.start()
     device = subprocess.Popen(
         [str(SIM), "--url", f"mqtt://{port}", "--device", "sim-0001", "--stream", "ecg", "--leads", "2",
-         "--rate", "250", "--frame", "100ms", "--max-rate", "--burst", str(IN_FLIGHT), "--for", "600s",
+         "--rate", "250", "--frame", "100ms", "--max-rate", "--burst", str(IN_FLIGHT), "--for", "30000s",
          "--acked", str(acked)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -81,49 +81,53 @@ def test_a_build_that_acknowledges_before_the_append_fails(tmp_path):
 def acknowledgements_before_their_sync(tmp_path, binary):
     """Traces one device with one frame in flight; returns (acknowledgements, those that came too early).
 
-    With one frame in flight the order is exact: between two PUBACKs the log must see a write and then an
-    fdatasync that returns 0. `-y` names the file behind each descriptor.
+    With one frame in flight the order is exact: the bytes of the PUBLISH that was read last must have been
+    written to the log, and an fdatasync of the log must have returned 0, before its PUBACK goes out.
     """
     trace = tmp_path / "trace"
     server = Server(tmp_path / "data", slot=60, binary=binary, prefix=(
-        "strace", "-f", "-y", "-s", "4", "-xx", "-o", str(trace),
-        "-e", "trace=fdatasync,write,sendto,writev,sendmsg,pwrite64"))
+        # -D: strace stands aside, so that the signals of `stop` reach the server itself.
+        "strace", "-D", "-f", "-y", "-s", "4096", "-x", "-o", str(trace),
+        "-e", "trace=fdatasync,write,sendto,writev,sendmsg,pwrite64,recvfrom,read"))
     with server:
         server.cli("device", "add", "sim-0001", "--out", tmp_path / "certs")
         subprocess.run(
             [str(SIM), "--url", server.mqtt, "--device", "sim-0001", "--stream", "ecg", "--leads", "1",
              "--rate", "250", "--frame", "100ms", "--max-rate", "--burst", "1", "--for", "3s"],
             check=True, capture_output=True, timeout=120)
-    calls, acks, early = {}, 0, []
-    written = synced = True  # before the first birth nothing is owed
+    wait_until(lambda: "+++ exited with 0" in trace.read_text(errors="replace")[-2000:])
+    begun, frame, written, durable, acks, early = {}, None, "", "", 0, []
     for line in trace.read_text(errors="replace").splitlines():
         thread, _, rest = line.partition(" ")
         rest = rest.strip()
         if rest.endswith("<unfinished ...>"):
-            calls[thread] = rest.removesuffix("<unfinished ...>")
+            begun[thread] = rest.removesuffix("<unfinished ...>")
             # A PUBACK counts as sent when its call begins, a sync as done when it returns.
             if not is_puback(rest):
                 continue
         elif rest.startswith("<..."):
-            begun = calls.pop(thread, "")
-            if is_puback(begun):
+            first = begun.pop(thread, "")
+            if is_puback(first):
                 continue
-            rest = begun + rest.partition("resumed>")[2]
+            rest = first + rest.partition("resumed>")[2]
+        data = "".join(re.findall(r"\\x([0-9a-f]{2})", rest))
         if "/wal/" in rest and rest.startswith("pwrite64("):
-            written, synced = True, False
+            written += data
         elif "/wal/" in rest and rest.startswith("fdatasync(") and rest.endswith("= 0"):
-            synced = True
-        elif is_puback(rest):
+            durable, written = durable[-100_000:] + written, ""
+        elif rest.startswith(("recvfrom(", "read(")) and "socket" in rest and data.startswith("32"):
+            frame = data[-40:]  # the last 20 bytes of the PUBLISH: codes that no other frame has
+        elif is_puback(rest) and frame:
             acks += 1
-            if not (written and synced):
+            if frame not in durable:
                 early.append(rest)
-            written = synced = False
+            frame = None
     return acks, early
 
 
 def is_puback(call):
     """A write to a socket that begins with an MQTT PUBACK: 0x40, remaining length 2 to 4."""
-    return ("TCP" in call or "socket" in call) and bool(re.search(r'"\\x40\\x0[2-4]', call))
+    return "socket" in call and bool(re.search(r'"\\x40\\x0[2-4]', call)) and not call.startswith("recv")
 
 
 def test_each_sync_returns_before_the_acknowledgement_it_covers(tmp_path):

@@ -116,7 +116,8 @@ impl Reader {
         visit: &mut dyn FnMut(u64, Bytes) -> Outcome<()>,
     ) -> Outcome<u64> {
         let segments = self.shared.copy();
-        for segment in segments.iter().filter(|s| s.end() > from) {
+        // A segment that a roll has just entered is empty until its first records are synced.
+        for segment in segments.iter().filter(|s| s.len > 0 && s.end() > from) {
             let file = self.file(segment)?;
             let (path, start, len) = (&segment.path, segment.start, segment.len);
             let mut walk = Walk::new(&*file, path, start, len, self.payload_max);

@@ -20,7 +20,7 @@ use std::{
 };
 
 use chordae_base::{
-    Failure, Outcome, StreamKey, StreamPlan,
+    Did, Failure, Outcome, StreamKey, StreamPlan,
     limits::{FEED_QUEUE, SEAL_QUEUE},
     record::WalRecord,
     seams::{Clock, Entropy},
@@ -67,6 +67,18 @@ pub enum Input {
         persist: Box<dyn FnOnce() -> Outcome<()> + Send>,
         /// Whether it is in force; a channel with room for one.
         reply: SyncSender<Outcome<()>>,
+    },
+    /// Does something to a did only if it has no row yet: none linked, open, held or parked. Nothing can
+    /// arrive in between, because everything that arrives comes this way.
+    Claim {
+        /// The stream.
+        stream: StreamKey,
+        /// Its newest did.
+        did: Did,
+        /// What to do, durably.
+        take: Box<dyn FnOnce() -> Outcome<()> + Send>,
+        /// Whether it was done; a channel with room for one.
+        reply: SyncSender<Outcome<bool>>,
     },
     /// Asks how it goes.
     Status {

@@ -6,12 +6,11 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
-    thread,
     time::Duration,
 };
 
 use chordae_base::{
-    Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits::SEAL_QUEUE, record::WalRecord,
+    Failure, Outcome, StreamKey, StreamPlan, limits::SEAL_QUEUE, record::WalRecord,
 };
 
 use super::{Input, Status, Stopped};
@@ -28,9 +27,6 @@ use crate::{
 
 /// How long the thread waits for input before it looks for news from the sealer.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// How often, and after which pause, a log that shows bad bytes is read again at the start.
-const REPLAY_AGAIN: (u32, Duration) = (5, Duration::from_millis(100));
 
 /// Whoever asked may be gone; what was asked is done all the same.
 fn answer<T>(to: &SyncSender<T>, what: T) {
@@ -57,21 +53,6 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn replay(&mut self, recovered: &dyn Recovered) -> Outcome<()> {
-        for _ in 0..REPLAY_AGAIN.0 {
-            match self.scan(recovered) {
-                // Ingest may begin a segment while we read, and one that is being made has no header
-                // yet. What is really damaged is so again; what was seen is not taken twice.
-                Err(failure) if failure.kind == FailureKind::Damaged => {
-                    tracing::warn!(why = %failure, "reading the log again");
-                    thread::sleep(REPLAY_AGAIN.1);
-                }
-                done => return done,
-            }
-        }
-        self.scan(recovered)
-    }
-
-    fn scan(&mut self, recovered: &dyn Recovered) -> Outcome<()> {
         recovered.scan(&mut |position, record| {
             self.record(position, record);
             self.perform()
@@ -116,6 +97,22 @@ impl Run {
             } => {
                 let done = self.replan(&stream, plan, from_ns, persist);
                 answer(&reply, done);
+            }
+            Input::Claim {
+                stream,
+                did,
+                take,
+                reply,
+            } => {
+                let free = !self.windower.has_rows(&stream, &did);
+                answer(
+                    &reply,
+                    if free {
+                        take().map(|()| true)
+                    } else {
+                        Ok(false)
+                    },
+                );
             }
             Input::Status { reply } => answer(&reply, self.status()),
             Input::Stop { .. } => {}

@@ -51,18 +51,26 @@ async fn add_device(args: &cli::DeviceAddArgs) -> Outcome<Verdict> {
     for name in [&cert, &key] {
         if args.out.join(name).exists() {
             let path = args.out.join(name);
-            return Err(Failure::busy(format!("{} exists; choose another --out", path.display())));
+            return Err(Failure::busy(format!(
+                "{} exists; choose another --out",
+                path.display()
+            )));
         }
     }
     let body = json!({"id": args.id, "kind": kind, "streams": args.streams});
-    let made: DeviceMade = client::control(&socket(&args.server.data), "POST", DEVICES, &body).await?;
+    let made: DeviceMade =
+        client::control(&socket(&args.server.data), "POST", DEVICES, &body).await?;
     folder::write_public(&args.out.join(&cert), &made.cert)?;
     folder::write_secret(&args.out.join(&key), &made.key)?;
     let ca = args.out.join("ca.crt");
     if !ca.exists() {
         folder::write_public(&ca, &made.ca)?;
     }
-    say(format!("{} {}", args.out.join(cert).display(), args.out.join(key).display()));
+    say(format!(
+        "{} {}",
+        args.out.join(cert).display(),
+        args.out.join(key).display()
+    ));
     Ok(Verdict::Done)
 }
 
@@ -72,7 +80,11 @@ pub(super) async fn party(command: cli::PartyCommand) -> Outcome<Verdict> {
         cli::PartyCommand::Disable { id, server } => {
             disable(socket(&server.data), format!("{PARTIES}/{id}/disable")).await
         }
-        cli::PartyCommand::Add { public, role, server } => {
+        cli::PartyCommand::Add {
+            public,
+            role,
+            server,
+        } => {
             let identity = keyfile::read_public(&public)?;
             let role = super::key::role(&role)?;
             let body = json!({"identity": identity, "role": role.as_str()});
@@ -86,25 +98,47 @@ pub(super) async fn party(command: cli::PartyCommand) -> Outcome<Verdict> {
 pub(super) async fn stream(command: cli::StreamCommand) -> Outcome<Verdict> {
     match command {
         cli::StreamCommand::List(server) => print(socket(&server.data), STREAMS).await,
-        cli::StreamCommand::Assign { stream, patient, at, server } => {
+        cli::StreamCommand::Assign {
+            stream,
+            patient,
+            at,
+            server,
+        } => {
             let patient = keyfile::read_public(&patient)?;
             let at = at.map(|t| time::parse(&t)).transpose()?;
             let stream: StreamKey = stream.parse()?;
-            let body = json!({"stream": stream.to_string(), "patient": patient.key_id(), "at_ns": at});
-            let line: StreamLine =
-                client::control(&socket(&server.data), "POST", &format!("{STREAMS}/assign"), &body).await?;
+            let body =
+                json!({"stream": stream.to_string(), "patient": patient.key_id(), "at_ns": at});
+            let line: StreamLine = client::control(
+                &socket(&server.data),
+                "POST",
+                &format!("{STREAMS}/assign"),
+                &body,
+            )
+            .await?;
             say(line.did);
             Ok(Verdict::Done)
         }
-        cli::StreamCommand::Profile { stream, slot, server } => {
+        cli::StreamCommand::Profile {
+            stream,
+            slot,
+            server,
+        } => {
             let stream: StreamKey = stream.parse()?;
             let slot_ns = i64::try_from(slot.as_nanos()).unwrap_or(i64::MAX);
             if slot_ns % limits::PAGE_NS != 0 || slot_ns > limits::SLOT_NS_MAX {
-                return Err(Failure::bad_input("--slot must be a multiple of 10s, at most 1h"));
+                return Err(Failure::bad_input(
+                    "--slot must be a multiple of 10s, at most 1h",
+                ));
             }
             let body = json!({"stream": stream.to_string(), "slot_ns": slot_ns});
-            let line: StreamLine =
-                client::control(&socket(&server.data), "POST", &format!("{STREAMS}/profile"), &body).await?;
+            let line: StreamLine = client::control(
+                &socket(&server.data),
+                "POST",
+                &format!("{STREAMS}/profile"),
+                &body,
+            )
+            .await?;
             say(line.did);
             Ok(Verdict::Done)
         }
@@ -119,7 +153,9 @@ pub(super) async fn status(args: &cli::StatusArgs) -> Outcome<Verdict> {
         return Ok(Verdict::Done);
     }
     for (key, value) in status.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         say(format!("{key:24} {text}"));
     }
     Ok(Verdict::Done)

@@ -26,7 +26,13 @@ use crate::{
 /// `Busy` when the folder holds an installation already.
 pub fn run(args: &InitArgs) -> Outcome<Verdict> {
     let (clock, entropy) = (real::OsClock::default(), real::OsEntropy);
-    let trust = make(&args.data, args.name.as_deref(), &args.hosts, &clock, &entropy)?;
+    let trust = make(
+        &args.data,
+        args.name.as_deref(),
+        &args.hosts,
+        &clock,
+        &entropy,
+    )?;
     let data = args.data.display();
     say(format!("made {data} for origin {}", trust.origin));
     say(format!("next:  chordae serve --config {data}/chordae.toml"));
@@ -46,13 +52,31 @@ pub fn make(
 ) -> Outcome<TrustFile> {
     let home = Folder::new(data);
     if home.keys().exists() {
-        return Err(Failure::busy(format!("{} is in use already; choose another --data", data.display())));
+        return Err(Failure::busy(format!(
+            "{} is in use already; choose another --data",
+            data.display()
+        )));
     }
     folder::make_private(&home.keys())?;
-    let provider = keyfile::make(&home.key("provider.pem"), "provider", Role::Provider, entropy)?;
-    let sequencer = keyfile::make(&home.key("sequencer.pem"), "sequencer", Role::Sequencer, entropy)?;
+    let provider = keyfile::make(
+        &home.key("provider.pem"),
+        "provider",
+        Role::Provider,
+        entropy,
+    )?;
+    let sequencer = keyfile::make(
+        &home.key("sequencer.pem"),
+        "sequencer",
+        Role::Sequencer,
+        entropy,
+    )?;
     let log = keyfile::make(&home.key("log.pem"), "log", Role::Log, entropy)?;
-    keyfile::make(&home.key("operator.pem"), "operator", Role::Operator, entropy)?;
+    keyfile::make(
+        &home.key("operator.pem"),
+        "operator",
+        Role::Operator,
+        entropy,
+    )?;
     let origin = match name {
         Some(name) => name.to_owned(),
         None => format!("chordae.local/{}", &provider.key_id().to_string()[..32]),

@@ -29,15 +29,30 @@ const TOKEN_S: i64 = 120;
 /// # Errors
 /// `BadInput` naming the roles there are.
 pub(crate) fn role(text: &str) -> Outcome<Role> {
-    let known = [Role::Patient, Role::Requester, Role::Provider, Role::Operator, Role::Auditor];
-    known.into_iter().find(|r| r.as_str() == text).ok_or_else(|| {
-        Failure::bad_input(format!("{text:?}: use patient, requester, provider, operator or auditor"))
-    })
+    let known = [
+        Role::Patient,
+        Role::Requester,
+        Role::Provider,
+        Role::Operator,
+        Role::Auditor,
+    ];
+    known
+        .into_iter()
+        .find(|r| r.as_str() == text)
+        .ok_or_else(|| {
+            Failure::bad_input(format!(
+                "{text:?}: use patient, requester, provider, operator or auditor"
+            ))
+        })
 }
 
 pub(super) fn new(role_text: &str, name: &str, out: &Path) -> Outcome<Verdict> {
     let keys = keyfile::make(out, name, role(role_text)?, &real::OsEntropy)?;
-    say(format!("{} {}", keyfile::public_path(out).display(), keys.key_id()));
+    say(format!(
+        "{} {}",
+        keyfile::public_path(out).display(),
+        keys.key_id()
+    ));
     Ok(Verdict::Done)
 }
 
@@ -89,9 +104,17 @@ pub(super) fn token(args: &TokenArgs) -> Outcome<Verdict> {
         (None, Some(path)) => read_trust(path)?.origin,
         (None, None) => return Err(Failure::bad_input("name the origin with --trust or --aud")),
     };
-    let uri: hyper::Uri =
-        args.url.parse().map_err(|_| Failure::bad_input(format!("{:?} is not a URL", args.url)))?;
+    let uri: hyper::Uri = args
+        .url
+        .parse()
+        .map_err(|_| Failure::bad_input(format!("{:?} is not a URL", args.url)))?;
     let target = uri.path_and_query().map_or("/", |t| t.as_str());
-    say(sign_request(&keys, &origin, args.session.as_deref(), &args.method, target)?);
+    say(sign_request(
+        &keys,
+        &origin,
+        args.session.as_deref(),
+        &args.method,
+        target,
+    )?);
     Ok(Verdict::Done)
 }

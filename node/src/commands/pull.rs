@@ -57,7 +57,10 @@ pub(crate) struct Wanted<'a> {
 pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
     let far = far(&args.server, args.trust.as_deref())?;
     let keys = keyfile::read(&args.key)?;
-    let window = Span { from_ns: time::parse(&args.from)?, until_ns: time::parse(&args.until)? };
+    let window = Span {
+        from_ns: time::parse(&args.from)?,
+        until_ns: time::parse(&args.until)?,
+    };
     let wanted = Wanted {
         keys: &keys,
         session: args.session.as_deref(),
@@ -72,7 +75,12 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
     };
     // A trust file that came from the server's own folder proves nothing to a reader elsewhere, but the
     // operator of this machine may look: then it is the folder that is trusted, and we say so.
-    let pulled = fetch(&far, &wanted, args.trust.is_some() || args.server.data.is_some()).await?;
+    let pulled = fetch(
+        &far,
+        &wanted,
+        args.trust.is_some() || args.server.data.is_some(),
+    )
+    .await?;
     if args.trust.is_none() {
         say("note: no --trust given; verified against the server's own trust file only");
     }
@@ -86,7 +94,10 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
     let judgement = &pulled.judgement;
     if judgement.verdict == bundle::Verdict::Damaged {
         for finding in &judgement.findings {
-            say(format!("TAMPERED {} {}: {}", finding.object, finding.code, finding.detail));
+            say(format!(
+                "TAMPERED {} {}: {}",
+                finding.object, finding.code, finding.detail
+            ));
         }
         return Err(Failure::damaged(format!(
             "the answer does not match its proof ({} findings); nothing was written",
@@ -102,7 +113,9 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
         time::show(pulled.window.until_ns)
     ));
     for index in &judgement.newer {
-        say(format!("newer: chunk {index} of this window was linked after the answer; pull again"));
+        say(format!(
+            "newer: chunk {index} of this window was linked after the answer; pull again"
+        ));
     }
     if judgement.unproven_rows > 0 {
         say(format!(
@@ -112,7 +125,9 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
     }
     match judgement.anchored_to {
         Some(index) if judgement.unproven_rows == 0 && judgement.newer.is_empty() => {
-            say(format!("verified: every row, anchored in the ledger up to chunk {index}"));
+            say(format!(
+                "verified: every row, anchored in the ledger up to chunk {index}"
+            ));
             Ok(Verdict::Done)
         }
         Some(_) => Ok(Verdict::Unproven),
@@ -155,18 +170,23 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
     let answer = get(far, wanted, target).await?;
     let proof = proof_target(&answer)?;
     let text = get(far, wanted, proof).await?;
-    let text = std::str::from_utf8(&text.body)
-        .map_err(|_| Failure::damaged("the proof is not text"))?;
+    let text =
+        std::str::from_utf8(&text.body).map_err(|_| Failure::damaged("the proof is not text"))?;
     let bundle = ProofBundle::parse(text)?;
     let window = bundle.window();
     // The server may widen to whole pages, and answers nothing later than its now; it may not answer
     // something else. What it did answer is in the report and the bundle.
-    let until_ns = wanted.window.until_ns.min(asked_ns.saturating_sub(CLOCK_SKEW_NS));
+    let until_ns = wanted
+        .window
+        .until_ns
+        .min(asked_ns.saturating_sub(CLOCK_SKEW_NS));
     if bundle.did != wanted.did
         || window.from_ns > wanted.window.from_ns
         || window.until_ns < until_ns
     {
-        return Err(Failure::damaged("the proof is not for the window that was asked for"));
+        return Err(Failure::damaged(
+            "the proof is not for the window that was asked for",
+        ));
     }
     let rows = match wanted.format {
         Format::Arrow => formats::read_arrow(&answer.body)?,
@@ -179,18 +199,32 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
     };
     let trust = trusted.then_some(&far.trust);
     let judgement = bundle::verify(&bundle, &rows, &asked, trust);
-    Ok(Pulled { answer: answer.body, rows: rows.times.len(), window, bundle, judgement })
+    Ok(Pulled {
+        answer: answer.body,
+        rows: rows.times.len(),
+        window,
+        bundle,
+        judgement,
+    })
 }
 
 async fn get(far: &Far, wanted: &Wanted<'_>, target: String) -> Outcome<Answer> {
-    let token = sign_request(wanted.keys, &far.trust.origin, wanted.session, "GET", &target)?;
+    let token = sign_request(
+        wanted.keys,
+        &far.trust.origin,
+        wanted.session,
+        "GET",
+        &target,
+    )?;
     let call = Call {
         method: "GET".into(),
         target,
         authorization: Some(format!("Chordae {token}")),
         body: None,
     };
-    client::send(&far.place, call, limits::ANSWER_BYTES_MAX).await?.ok()
+    client::send(&far.place, call, limits::ANSWER_BYTES_MAX)
+        .await?
+        .ok()
 }
 
 /// The target of `Link: <...>; rel="proof"`.
@@ -209,5 +243,13 @@ fn proof_target(answer: &Answer) -> Outcome<String> {
 /// Percent-encodes what may not stand in a query value.
 fn escape(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~,".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if plain(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }

@@ -41,6 +41,8 @@ fn data_folder(args: &ServeArgs) -> Outcome<PathBuf> {
             let dir = config.parent().filter(|d| !d.as_os_str().is_empty());
             Ok(dir.unwrap_or(Path::new(".")).to_owned())
         }
-        (None, None) => Err(Failure::bad_input("say what to serve: --config DIR/chordae.toml or --data DIR")),
+        (None, None) => Err(Failure::bad_input(
+            "say what to serve: --config DIR/chordae.toml or --data DIR",
+        )),
     }
 }

@@ -36,14 +36,22 @@ pub(crate) fn far(remote: &cli::Remote, trust: Option<&Path>) -> Outcome<Far> {
     match (&remote.data, &remote.url) {
         (Some(data), _) => {
             let own = Folder::new(data).key("trust.json");
-            Ok(Far { place: socket(data), trust: read_trust(trust.unwrap_or(&own))? })
+            Ok(Far {
+                place: socket(data),
+                trust: read_trust(trust.unwrap_or(&own))?,
+            })
         }
         (None, Some(url)) => {
             let path = trust.ok_or_else(|| Failure::bad_input("--url needs --trust FILE"))?;
             let trust = read_trust(path)?;
-            Ok(Far { place: Place::url(url, trust.ca.clone())?, trust })
+            Ok(Far {
+                place: Place::url(url, trust.ca.clone())?,
+                trust,
+            })
         }
-        (None, None) => Err(Failure::bad_input("say where the server is: --data DIR or --url URL")),
+        (None, None) => Err(Failure::bad_input(
+            "say where the server is: --data DIR or --url URL",
+        )),
     }
 }
 
@@ -55,22 +63,35 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
             say(grant(&far, &patient, &args).await?);
         }
         cli::SessionCommand::List(server) => {
-            let answer: Value =
-                client::control(&socket(&server.data), "GET", "/v1/admin/sessions", &Value::Null).await?;
+            let answer: Value = client::control(
+                &socket(&server.data),
+                "GET",
+                "/v1/admin/sessions",
+                &Value::Null,
+            )
+            .await?;
             say(serde_json::to_string_pretty(&answer).unwrap_or_default());
         }
         cli::SessionCommand::Show(args) => {
             let far = far(&args.server, args.trust.as_deref())?;
             let keys = keyfile::read(&args.key)?;
             let target = format!("/v1/sessions/{}", sid(&args.session)?);
-            let token = sign_request(&keys, &far.trust.origin, Some(&args.session), "GET", &target)?;
+            let token = sign_request(
+                &keys,
+                &far.trust.origin,
+                Some(&args.session),
+                "GET",
+                &target,
+            )?;
             let call = Call {
                 method: "GET".into(),
                 target,
                 authorization: Some(format!("Chordae {token}")),
                 body: None,
             };
-            let answer: Value = client::send(&far.place, call, limits::BODY_BYTES_MAX as u64).await?.json()?;
+            let answer: Value = client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
+                .await?
+                .json()?;
             say(serde_json::to_string_pretty(&answer).unwrap_or_default());
         }
         cli::SessionCommand::Revoke(args) => {
@@ -90,7 +111,9 @@ fn sid(text: &str) -> Outcome<Digest> {
 fn inwards(from: Option<i64>, until: Option<i64>) -> Outcome<(Option<i64>, Option<i64>)> {
     let page = limits::PAGE_NS;
     let up = |t: i64| t.checked_add((page - t.rem_euclid(page)) % page);
-    let from = from.map(|t| up(t).ok_or_else(|| Failure::bad_input("--from is out of range"))).transpose()?;
+    let from = from
+        .map(|t| up(t).ok_or_else(|| Failure::bad_input("--from is out of range")))
+        .transpose()?;
     let until = until.map(|t| time::slot_start(t, page));
     match (from, until) {
         (Some(f), Some(u)) if f >= u => Err(Failure::bad_input(
@@ -101,14 +124,27 @@ fn inwards(from: Option<i64>, until: Option<i64>) -> Outcome<(Option<i64>, Optio
 }
 
 /// Makes and posts a session; its id.
-pub(crate) async fn grant(far: &Far, patient: &SecretKeys, args: &cli::GrantArgs) -> Outcome<String> {
+pub(crate) async fn grant(
+    far: &Far,
+    patient: &SecretKeys,
+    args: &cli::GrantArgs,
+) -> Outcome<String> {
     let requester = keyfile::read_public(&args.to)?;
     let did: Did = args.stream.parse()?;
     let bound = |text: &Option<String>| text.as_deref().map(time::parse).transpose();
     let (from, until) = (bound(&args.from)?, bound(&args.until)?);
-    let (st_ns, et_ns) = if args.exact { (from, until) } else { inwards(from, until)? };
+    let (st_ns, et_ns) = if args.exact {
+        (from, until)
+    } else {
+        inwards(from, until)?
+    };
     let no_seal = |who: &str| Failure::bad_input(format!("{who} has no sealing key"));
-    let provider = far.trust.providers.first().and_then(|p| p.seal).ok_or_else(|| no_seal("the provider"))?;
+    let provider = far
+        .trust
+        .providers
+        .first()
+        .and_then(|p| p.seal)
+        .ok_or_else(|| no_seal("the provider"))?;
     let plain = SectionPlain {
         patient: patient.sign_public(),
         requester: requester.sign,
@@ -132,7 +168,9 @@ pub(crate) async fn grant(far: &Far, patient: &SecretKeys, args: &cli::GrantArgs
         authorization: None,
         body: Some(("application/cbor", body)),
     };
-    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64).await?.ok()?;
+    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
+        .await?
+        .ok()?;
     Ok(hex::encode(made.sid))
 }
 
@@ -148,6 +186,8 @@ pub(crate) async fn revoke(far: &Far, patient: &SecretKeys, session: &str) -> Ou
         authorization: None,
         body: Some(("application/cbor", entry)),
     };
-    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64).await?.ok()?;
+    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
+        .await?
+        .ok()?;
     Ok(())
 }

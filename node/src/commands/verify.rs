@@ -32,11 +32,15 @@ pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
 fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outcome<Report> {
     let disk = OsDisk;
     let read = |path: &Path, max| {
-        disk.read(path, max).map_err(|e| Failure::os(format!("read {}", path.display()), &e))
+        disk.read(path, max)
+            .map_err(|e| Failure::os(format!("read {}", path.display()), &e))
     };
     match checker::kind_of(&disk, path)? {
         Kind::Folder => folder(&disk, path, trust),
-        Kind::Chunk => Ok(checker::check_chunk(Bytes::from(read(path, limits::CHUNK_BYTES_MAX)?), &[])),
+        Kind::Chunk => Ok(checker::check_chunk(
+            Bytes::from(read(path, limits::CHUNK_BYTES_MAX)?),
+            &[],
+        )),
         Kind::Other => {
             let answer = answer.ok_or_else(|| {
                 Failure::bad_input(format!(
@@ -45,7 +49,8 @@ fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outco
                 ))
             })?;
             let text = read(path, limits::CHUNK_BYTES_MAX)?;
-            let text = String::from_utf8(text).map_err(|_| Failure::bad_input("the proof bundle is not text"))?;
+            let text = String::from_utf8(text)
+                .map_err(|_| Failure::bad_input("the proof bundle is not text"))?;
             let csv = read(answer, limits::ANSWER_BYTES_MAX)?;
             Ok(checker::check_answer(&ProofBundle::parse(&text)?, &csv, trust).report)
         }
@@ -74,21 +79,35 @@ fn print(report: &Report) {
         say(format!("note: {note}"));
     }
     for finding in &report.findings {
-        say(format!("{}  {}: {}", finding.object, finding.code, finding.detail));
+        say(format!(
+            "{}  {}: {}",
+            finding.object, finding.code, finding.detail
+        ));
     }
     for stream in &report.streams {
-        let anchored = stream.anchored_to.map_or("not anchored".into(), |n| format!("anchored to {n}"));
-        say(format!("{}  {} chunks  {anchored}", stream.did, stream.chunks));
+        let anchored = stream
+            .anchored_to
+            .map_or("not anchored".into(), |n| format!("anchored to {n}"));
+        say(format!(
+            "{}  {} chunks  {anchored}",
+            stream.did, stream.chunks
+        ));
     }
     say(match report.verdict {
         checker::Verdict::Ok => "ok: intact, and proven against the trust file",
-        checker::Verdict::Unanchored => "unanchored: intact, but not proven (not anchored yet, or no --trust)",
+        checker::Verdict::Unanchored => {
+            "unanchored: intact, but not proven (not anchored yet, or no --trust)"
+        }
         checker::Verdict::Damaged => "damaged",
     });
 }
 
 pub(super) fn tamper(args: &cli::TamperArgs) -> Outcome<Verdict> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    say(checker::tamper::tamper(&disk, &args.copy, args.how.parse()?)?);
+    say(checker::tamper::tamper(
+        &disk,
+        &args.copy,
+        args.how.parse()?,
+    )?);
     Ok(Verdict::Done)
 }

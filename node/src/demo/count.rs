@@ -28,9 +28,15 @@ pub(super) fn count(catalogue: &Catalogue, report: &Report) -> Outcome<Counted> 
     let mut stored: BTreeMap<u64, RangeSet> = BTreeMap::new();
     for meta in catalogue.metas() {
         let seqs = stored.entry(meta.boot).or_default();
-        meta.covered().iter().for_each(|(a, b)| seqs.insert_range(a, b));
+        meta.covered()
+            .iter()
+            .for_each(|(a, b)| seqs.insert_range(a, b));
     }
-    let mut counted = Counted { acknowledged: 0, stored: 0, chunks: catalogue.chunks() };
+    let mut counted = Counted {
+        acknowledged: 0,
+        stored: 0,
+        chunks: catalogue.chunks(),
+    };
     for device in &report.devices {
         let held = stored.remove(&device.boot).unwrap_or_default();
         counted.acknowledged += size(&device.acked);

@@ -56,16 +56,30 @@ impl Stage {
         let seams = server::real();
         let trust = init::make(&data, None, &hosts, &*seams.clock, &*seams.entropy)?;
         say(format!("data        {}{kept}", data.display()));
-        say(format!("keys        made on the spot; trust file {}", home.key("trust.json").display()));
+        say(format!(
+            "keys        made on the spot; trust file {}",
+            home.key("trust.json").display()
+        ));
         let settings = Settings::read(&home.settings(), &[])?;
         let server = Server::start(home, settings, seams).await?;
         for (what, addr) in server.listening() {
-            let scheme = if what.starts_with("mqtt") { "mqtts" } else { "http" };
+            let scheme = if what.starts_with("mqtt") {
+                "mqtts"
+            } else {
+                "http"
+            };
             say(format!("{what:11} {scheme}://{addr}"));
         }
         let work = data.join("demo");
-        let far = Far { place: socket(&data), trust };
-        let count = if args.record.is_some() { 1 } else { args.devices };
+        let far = Far {
+            place: socket(&data),
+            trust,
+        };
+        let count = if args.record.is_some() {
+            1
+        } else {
+            args.devices
+        };
         let ids = (1..=count).map(|n| DeviceId::new(format!("bed-{n}")));
         let stage = Self {
             server,
@@ -86,16 +100,19 @@ impl Stage {
         apart(move || {
             let (reply, answer) = sync_channel(1);
             feed.send(Input::Status { reply })?;
-            answer.recv().map_err(|_| Failure::io("the windower has ended"))
+            answer
+                .recv()
+                .map_err(|_| Failure::io("the windower has ended"))
         })
         .await
     }
 
     /// Ann, whose ECG it is, and Dr. Roe, who wants to see some of it.
     async fn people(&self) -> Outcome<()> {
-        for (path, name, role) in
-            [(&self.patient, "Ann", Role::Patient), (&self.doctor, "Dr. Roe", Role::Requester)]
-        {
+        for (path, name, role) in [
+            (&self.patient, "Ann", Role::Patient),
+            (&self.doctor, "Dr. Roe", Role::Requester),
+        ] {
             keyfile::make(path, name, role, &real::OsEntropy)?;
             let identity = keyfile::read_public(&keyfile::public_path(path))?;
             let body = json!({"identity": identity, "role": role.as_str()});
@@ -109,7 +126,8 @@ impl Stage {
         let ann = keyfile::read_public(&keyfile::public_path(&self.patient))?.key_id();
         for id in &self.devices {
             let body = json!({"id": id, "kind": "device", "streams": ["ecg"]});
-            let made: DeviceMade = control(&self.far.place, "POST", "/v1/admin/devices", &body).await?;
+            let made: DeviceMade =
+                control(&self.far.place, "POST", "/v1/admin/devices", &body).await?;
             let certs = self.certs();
             folder::write_public(&certs.join(format!("{id}.crt")), &made.cert)?;
             folder::write_secret(&certs.join(format!("{id}.key")), &made.key)?;
@@ -117,9 +135,13 @@ impl Stage {
                 folder::write_public(&certs.join("ca.crt"), &made.ca)?;
             }
             let body = json!({"stream": format!("{id}/ecg"), "patient": ann, "at_ns": null});
-            let _: StreamLine = control(&self.far.place, "POST", "/v1/admin/streams/assign", &body).await?;
+            let _: StreamLine =
+                control(&self.far.place, "POST", "/v1/admin/streams/assign", &body).await?;
         }
-        say(format!("devices     {}, each with its certificate; their streams belong to Ann", self.devices.len()));
+        say(format!(
+            "devices     {}, each with its certificate; their streams belong to Ann",
+            self.devices.len()
+        ));
         Ok(())
     }
 
@@ -152,7 +174,9 @@ fn settings_text() -> Outcome<String> {
 
 /// The port, or the next one that nobody has.
 fn free(port: u16) -> Outcome<SocketAddr> {
-    let tried = (port..port.saturating_add(PORTS_TRIED)).map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
+    let tried =
+        (port..port.saturating_add(PORTS_TRIED)).map(|p| SocketAddr::from(([127, 0, 0, 1], p)));
     let mut free = tried.filter(|addr| TcpListener::bind(addr).is_ok());
-    free.next().ok_or_else(|| Failure::busy(format!("no free port from {port} on; close some servers")))
+    free.next()
+        .ok_or_else(|| Failure::busy(format!("no free port from {port} on; close some servers")))
 }

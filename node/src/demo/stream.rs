@@ -10,7 +10,11 @@ use super::{DemoArgs, Stage, invite, say};
 
 /// Streams until the time is over, the record has ended or Ctrl-C; everything made is acknowledged then.
 pub(super) async fn run(stage: &Stage, args: &DemoArgs, time: Option<Duration>) -> Outcome<Report> {
-    let mut fleet = Fleet::start(config(stage, args)?, Arc::new(real::OsClock::default()), &real::OsEntropy)?;
+    let mut fleet = Fleet::start(
+        config(stage, args)?,
+        Arc::new(real::OsClock::default()),
+        &real::OsEntropy,
+    )?;
     invite(stage);
     let over = async {
         match time {
@@ -42,20 +46,36 @@ pub(super) async fn run(stage: &Stage, args: &DemoArgs, time: Option<Duration>) 
         report.stats.acked, report.stats.samples
     ));
     if report.owed() > 0 {
-        return Err(Failure::io(format!("{} frames were never acknowledged", report.owed())));
+        return Err(Failure::io(format!(
+            "{} frames were never acknowledged",
+            report.owed()
+        )));
     }
     Ok(report)
 }
 
 fn config(stage: &Stage, args: &DemoArgs) -> Outcome<Config> {
-    let door = stage.server.address("mqtt-tls").ok_or_else(|| Failure::internal("no MQTT door"))?;
+    let door = stage
+        .server
+        .address("mqtt-tls")
+        .ok_or_else(|| Failure::internal("no MQTT door"))?;
     let certs = stage.certs();
-    let mut config = Config::new(format!("mqtts://127.0.0.1:{}", door.port()).parse()?, stage.devices.clone())?;
-    config.credentials = Some(Credentials { ca: certs.join("ca.crt"), cert: certs.clone(), key: certs });
+    let mut config = Config::new(
+        format!("mqtts://127.0.0.1:{}", door.port()).parse()?,
+        stage.devices.clone(),
+    )?;
+    config.credentials = Some(Credentials {
+        ca: certs.join("ca.crt"),
+        cert: certs.clone(),
+        key: certs,
+    });
     config.stream = StreamName::new("ecg")?;
     config.pace = Pace::Speed(args.speed);
     if let Some(path) = &args.record {
-        config.source = Source::Record { path: path.clone(), leads: None };
+        config.source = Source::Record {
+            path: path.clone(),
+            leads: None,
+        };
     }
     config.acked = Some(stage.work.join("acked"));
     Ok(config)

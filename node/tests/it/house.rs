@@ -24,9 +24,17 @@ fn allowed(name: &str) -> &'static [&'static str] {
             &["chordae-base", "chordae-chain", "chordae-chunk"]
         }
         "chordae" | "chordae-benches" => &[
-            "chordae-base", "chordae-chain", "chordae-chunk", "chordae-checker", "chordae-ingest",
-            "chordae-chunker", "chordae-anchor", "chordae-storage", "chordae-query",
-            "chordae-device-sim", "chordae",
+            "chordae-base",
+            "chordae-chain",
+            "chordae-chunk",
+            "chordae-checker",
+            "chordae-ingest",
+            "chordae-chunker",
+            "chordae-anchor",
+            "chordae-storage",
+            "chordae-query",
+            "chordae-device-sim",
+            "chordae",
         ],
         other => panic!("{other} has no floor: give it one in this test and in ARCHITECTURE.md"),
     }
@@ -39,13 +47,25 @@ const FIREWALL: &[(&str, &[&str])] = &[
     ("rumqttc", &["chordae-ingest", "chordae-device-sim"]),
     ("rumqttd", &["chordae-ingest"]),
     ("axum", &["chordae-query", "chordae"]),
-    ("tokio", &["chordae-ingest", "chordae-query", "chordae-device-sim", "chordae", "chordae-benches"]),
+    (
+        "tokio",
+        &[
+            "chordae-ingest",
+            "chordae-query",
+            "chordae-device-sim",
+            "chordae",
+            "chordae-benches",
+        ],
+    ),
     ("clap", &["chordae", "chordae-device-sim"]),
     ("rcgen", &["chordae"]),
 ];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Every Rust source below the workspace, with its text.
@@ -56,7 +76,8 @@ fn sources() -> Vec<(PathBuf, String)> {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules"
+            {
                 todo.push(path);
             } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(&path).unwrap();
@@ -64,18 +85,34 @@ fn sources() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(found.len() > 50, "only {} sources found: the walk is broken", found.len());
+    assert!(
+        found.len() > 50,
+        "only {} sources found: the walk is broken",
+        found.len()
+    );
     found
 }
 
 #[test]
 fn arrows_point_down() {
-    let metadata = MetadataCommand::new().current_dir(root()).no_deps().exec().unwrap();
+    let metadata = MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()
+        .unwrap();
     assert!(metadata.packages.len() >= 12);
-    let ours: Vec<String> = metadata.packages.iter().map(|p| p.name.to_string()).collect();
+    let ours: Vec<String> = metadata
+        .packages
+        .iter()
+        .map(|p| p.name.to_string())
+        .collect();
     for package in &metadata.packages {
         let name = package.name.to_string();
-        for dep in package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal) {
+        for dep in package
+            .dependencies
+            .iter()
+            .filter(|d| d.kind == DependencyKind::Normal)
+        {
             if ours.contains(&dep.name) {
                 assert!(
                     allowed(&name).contains(&dep.name.as_str()),
@@ -84,7 +121,11 @@ fn arrows_point_down() {
                 );
             }
             if let Some((_, who)) = FIREWALL.iter().find(|(lib, _)| *lib == dep.name) {
-                assert!(who.contains(&name.as_str()), "{name} names {}: see FIREWALL", dep.name);
+                assert!(
+                    who.contains(&name.as_str()),
+                    "{name} names {}: see FIREWALL",
+                    dep.name
+                );
             }
         }
     }
@@ -92,7 +133,16 @@ fn arrows_point_down() {
 
 #[test]
 fn cores_decide_and_do_nothing() {
-    let banned = ["std::fs", "std::net", "std::thread", "tokio", "async fn", "SystemTime", "Instant", "dyn Disk"];
+    let banned = [
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "tokio",
+        "async fn",
+        "SystemTime",
+        "Instant",
+        "dyn Disk",
+    ];
     let mut seen = 0;
     for (path, text) in sources() {
         if !path.to_string_lossy().contains("/src/core/") {
@@ -102,7 +152,12 @@ fn cores_decide_and_do_nothing() {
         for (n, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             for word in banned {
-                assert!(!code.contains(word), "{}:{}: a core says {word}", path.display(), n + 1);
+                assert!(
+                    !code.contains(word),
+                    "{}:{}: a core says {word}",
+                    path.display(),
+                    n + 1
+                );
             }
         }
     }
@@ -113,7 +168,11 @@ fn cores_decide_and_do_nothing() {
 fn files_have_a_header_and_one_subject() {
     for (path, text) in sources() {
         let lines = text.lines().count();
-        assert!(lines <= FILE_LINES_MAX, "{} has {lines} lines: split it", path.display());
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{} has {lines} lines: split it",
+            path.display()
+        );
         assert!(
             text.starts_with("//!"),
             "{} does not begin with what it is about (//!)",
@@ -137,20 +196,38 @@ fn every_hash_tag_is_written_down_once() {
     }
     assert!(homes.len() >= 7, "only {} tags found", homes.len());
     for (tag, at) in homes {
-        assert_eq!(at.len(), 1, "{tag:?} is spelled out in several places: {at:?}");
+        assert_eq!(
+            at.len(),
+            1,
+            "{tag:?} is spelled out in several places: {at:?}"
+        );
         let short = tag.trim_start_matches("chordae v1 ");
-        assert!(formats.contains(&tag) || formats.contains(&format!("`{short}`")), "{tag:?} is not in docs/FORMATS.md");
+        assert!(
+            formats.contains(&tag) || formats.contains(&format!("`{short}`")),
+            "{tag:?} is not in docs/FORMATS.md"
+        );
     }
 }
 
 #[test]
 fn no_two_crates_disagree_about_a_version() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
-    for name in ["arrow-array", "parquet", "tokio", "blake3", "rustls", "ring", "ed25519-dalek"] {
+    for name in [
+        "arrow-array",
+        "parquet",
+        "tokio",
+        "blake3",
+        "rustls",
+        "ring",
+        "ed25519-dalek",
+    ] {
         let count = lock.matches(&format!("name = \"{name}\"\n")).count();
         assert_eq!(count, 1, "{count} versions of {name} are built");
     }
     for name in ["aws-lc-sys", "openssl-sys", "cmake"] {
-        assert!(!lock.contains(&format!("name = \"{name}\"\n")), "{name} has crept in");
+        assert!(
+            !lock.contains(&format!("name = \"{name}\"\n")),
+            "{name} has crept in"
+        );
     }
 }

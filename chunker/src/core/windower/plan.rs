@@ -1,6 +1,6 @@
 //! A new plan for a stream with open rows: nothing before its time may change, and no sealed row.
 
-use chordae_base::{Failure, Outcome, StreamKey, StreamPlan, time};
+use chordae_base::{Did, Failure, Outcome, StreamKey, StreamPlan, time};
 
 use super::{Touch, Windower};
 
@@ -8,6 +8,19 @@ impl Windower {
     /// The plan in force for a stream, if it is known here.
     pub fn plan(&self, key: &StreamKey) -> Option<&StreamPlan> {
         self.streams.get(self.numbers.get(key)?)?.plan.as_ref()
+    }
+
+    /// Whether a did of a stream has rows: sealed, in an open bucket, or in frames that wait for their
+    /// turn or their birth (nobody knows yet where those fall).
+    pub fn has_rows(&self, key: &StreamKey, did: &Did) -> bool {
+        let Some(stream) = self.numbers.get(key).and_then(|n| self.streams.get(n)) else {
+            return self.ends.contains_key(did);
+        };
+        let mut open = stream.live.values().chain(stream.late.values());
+        self.ends.contains_key(did)
+            || open.any(|id| self.buckets.get(id).is_some_and(|b| b.key.cell.did == *did))
+            || !stream.parked.is_empty()
+            || stream.boots.values().any(|boot| !boot.turn.idle())
     }
 
     /// Whether rows from `from_ns` on may still change did or slot.
