@@ -21,7 +21,7 @@ def good(tmp_path_factory):
         patient = party(server, base, "ann", "patient")
         server.cli("stream", "assign", "bed-1/ecg", "--patient", f"{patient}.pub")
         sim(server, "--device", "bed-1", "--stream", "ecg", "--leads", "2", "--rate", "100", "--speed", "20",
-            "--for", "4s")
+            "--for", "60s")
     return server.folder, trust(server, base)
 
 
