@@ -228,7 +228,7 @@ pub fn build(
     });
     ready.set("chunks", Some("folding links and chunks".into()));
     let mut progress = |done: usize, all: usize| {
-        if done % 1000 == 0 || done == all {
+        if done.is_multiple_of(1000) || done == all {
             ready.set(
                 "chunks",
                 (done < all).then(|| format!("{done} of {all} chunks read")),

@@ -32,7 +32,7 @@ use crate::{
 pub fn real() -> Seams {
     Seams {
         disk: Arc::new(real::OsDisk),
-        clock: Arc::new(real::OsClock::default()),
+        clock: Arc::new(real::OsClock),
         entropy: Arc::new(real::OsEntropy),
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 /// # Errors
 /// `Busy` when the folder holds an installation already.
 pub fn run(args: &InitArgs) -> Outcome<Verdict> {
-    let (clock, entropy) = (real::OsClock::default(), real::OsEntropy);
+    let (clock, entropy) = (real::OsClock, real::OsEntropy);
     let trust = make(
         &args.data,
         args.name.as_deref(),

@@ -84,7 +84,7 @@ pub(crate) fn sign_request(
 ) -> Outcome<String> {
     let mut jti = [0; 16];
     real::OsEntropy.fill(&mut jti);
-    let iat = real::OsClock::default().wall_ns() / SECOND_NS;
+    let iat = real::OsClock.wall_ns() / SECOND_NS;
     let claims = Claims {
         aud: origin.to_owned(),
         sid: session.map(str::parse).transpose()?,

@@ -166,7 +166,7 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
     if wanted.snap {
         target.push_str("&snap=page");
     }
-    let asked_ns = real::OsClock::default().wall_ns();
+    let asked_ns = real::OsClock.wall_ns();
     let answer = get(far, wanted, target).await?;
     let proof = proof_target(&answer)?;
     let text = get(far, wanted, proof).await?;

@@ -12,7 +12,7 @@ use super::{DemoArgs, Stage, invite, say};
 pub(super) async fn run(stage: &Stage, args: &DemoArgs, time: Option<Duration>) -> Outcome<Report> {
     let mut fleet = Fleet::start(
         config(stage, args)?,
-        Arc::new(real::OsClock::default()),
+        Arc::new(real::OsClock),
         &real::OsEntropy,
     )?;
     invite(stage);
