@@ -13,6 +13,7 @@
 use std::{
     path::Path,
     sync::{Arc, OnceLock, mpsc::SyncSender, mpsc::sync_channel},
+    thread::JoinHandle,
 };
 
 use bytes::Bytes;
@@ -85,7 +86,7 @@ pub struct House {
     /// What readers should trust.
     pub trust: TrustFile,
     ingest_loop: Ingest,
-    windower: std::thread::JoinHandle<Outcome<()>>,
+    windower: JoinHandle<Outcome<()>>,
 }
 
 /// The way into the windower.
@@ -313,6 +314,10 @@ pub fn build(
         metrics,
     )?;
     let feed = Feed(input);
+    // The windower answers once it has replayed: no door opens, and nobody is told "ready", before.
+    ready.set("log", Some("replaying the write-ahead log".into()));
+    let join = replayed(&feed, join)?;
+    ready.set("log", None);
     let ingest_loop = recovered.run(Box::new(feed.clone()))?;
     let ingest = ingest_loop.handle();
     news.reach(ingest.clone());
@@ -334,7 +339,7 @@ pub fn build(
         trail,
         recall,
         metrics: QueryMetrics::new(metrics)?,
-        entries_public: true,
+        entries_public: settings.ledger.public_entries,
     })?;
     Ok(House {
         registry,
@@ -351,6 +356,20 @@ pub fn build(
         ingest_loop,
         windower: join,
     })
+}
+
+/// Waits for the windower's replay; its own error if it failed.
+fn replayed(feed: &Feed, join: JoinHandle<Outcome<()>>) -> Outcome<JoinHandle<Outcome<()>>> {
+    let (reply, answer) = sync_channel(1);
+    if feed.send(Input::Status { reply }).is_ok() && answer.recv().is_ok() {
+        return Ok(join);
+    }
+    match join.join() {
+        Ok(Err(failure)) => Err(failure.during("replaying the write-ahead log")),
+        Ok(Ok(())) | Err(_) => Err(Failure::internal(
+            "the windower ended while replaying the log",
+        )),
+    }
 }
 
 fn cadence(settings: &Settings) -> Cadence {

@@ -169,6 +169,9 @@ pub struct DeviceAddArgs {
     /// Streams it may publish; any if none is named.
     #[arg(long, value_delimiter = ',')]
     pub streams: Vec<String>,
+    /// For a monitor: the devices whose live frames it may watch; `all` for every one.
+    #[arg(long, value_delimiter = ',', required_if_eq("kind", "monitor"))]
+    pub watches: Vec<String>,
     /// Folder for {id}.crt, {id}.key and ca.crt.
     #[arg(long, default_value = ".")]
     pub out: PathBuf,

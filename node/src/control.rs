@@ -159,6 +159,8 @@ struct NewDevice {
     kind: DeviceKind,
     #[serde(default)]
     streams: Vec<StreamName>,
+    #[serde(default)]
+    watches: Vec<DeviceId>,
 }
 
 async fn add_device(
@@ -181,6 +183,7 @@ async fn add_device(
     apart(move || {
         let mut device = Device::new(new.id, new.kind);
         device.streams = new.streams;
+        device.watches = new.watches;
         c.registry.add_device(device)
     })
     .await?;

@@ -89,6 +89,8 @@ pub struct Chunks {
 pub struct Ledger {
     /// Longest time from a link to its anchor, seconds.
     pub anchor_seconds: u32,
+    /// Whether anybody may read the log's entries over HTTP.
+    pub public_entries: bool,
 }
 
 /// An address, or `off`.
@@ -149,7 +151,10 @@ impl Default for Chunks {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { anchor_seconds: 10 }
+        Self {
+            anchor_seconds: 10,
+            public_entries: true,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Code {
     MissingFile,
     /// A file belongs to no link.
     ExtraFile,
-    /// A log ends in a torn record.
+    /// The ledger vouches for a link that its chain does not have any more, or a log is damaged.
     TruncatedTail,
     /// A ledger entry is malformed or not signed by whom it must be.
     EntrySignature,
@@ -37,7 +37,7 @@ pub enum Code {
     CheckpointSignature,
     /// Two digests under one tag, or two blocks of one height.
     Fork,
-    /// The log is shorter than a checkpoint seen before.
+    /// The log is shorter than something signed, or anchors a head of no known stream.
     Rollback,
     /// The audit trail does not chain.
     Trail,

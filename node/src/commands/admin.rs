@@ -57,7 +57,15 @@ async fn add_device(args: &cli::DeviceAddArgs) -> Outcome<Verdict> {
             )));
         }
     }
-    let body = json!({"id": args.id, "kind": kind, "streams": args.streams});
+    // An empty list means every device; nobody gets that without having said so.
+    let watches: &[String] = if args.watches == ["all"] {
+        &[]
+    } else {
+        &args.watches
+    };
+    let body = json!({
+        "id": args.id, "kind": kind, "streams": args.streams, "watches": watches
+    });
     let made: DeviceMade =
         client::control(&socket(&args.server.data), "POST", DEVICES, &body).await?;
     folder::write_public(&args.out.join(&cert), &made.cert)?;

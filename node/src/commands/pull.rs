@@ -73,16 +73,12 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
             cli::FormatArg::Csv => Format::Csv,
         },
     };
-    // A trust file that came from the server's own folder proves nothing to a reader elsewhere, but the
-    // operator of this machine may look: then it is the folder that is trusted, and we say so.
-    let pulled = fetch(
-        &far,
-        &wanted,
-        args.trust.is_some() || args.server.data.is_some(),
-    )
-    .await?;
+    // The trust file in a server's own folder names the origin for the token; it proves nothing.
+    let pulled = fetch(&far, &wanted, args.trust.is_some()).await?;
     if args.trust.is_none() {
-        say("note: no --trust given; verified against the server's own trust file only");
+        say(
+            "note: without --trust nothing is proven beyond the answer's agreement with its own proof",
+        );
     }
     if let Some(path) = &args.proof {
         replace(path, pulled.bundle.to_json()?.as_bytes())?;
