@@ -189,8 +189,14 @@ impl OpenChunk {
     /// # Errors
     /// As [`OpenChunk::page_digests`].
     pub fn link(&self) -> Outcome<Link> {
+        Ok(self.link_with(&self.page_digests()?))
+    }
+
+    /// As [`OpenChunk::link`], for who needs the page digests too: they are hashed once. `digests`
+    /// are those of this chunk.
+    pub fn link_with(&self, digests: &PageDigests) -> Link {
         let meta = &self.meta;
-        Ok(Link {
+        Link {
             did: meta.did,
             index: meta.index,
             slot_start_ns: meta.slot_start_ns,
@@ -199,9 +205,9 @@ impl OpenChunk {
             end_ns: meta.end_ns,
             rows: meta.rows,
             file_root: self.file_root,
-            pages_root: self.pages_root()?,
+            pages_root: pages::pages_root(&self.meta_json, &digests.leaves),
             prev: meta.prev,
-        })
+        }
     }
 
     /// Whether this chunk is the one that `link` names: file digest, metadata, page digests.

@@ -1,14 +1,14 @@
 //! Sealing: the one way to make a chunk.
 //!
-//! A [`SealedChunk`] is a token. Whoever holds one knows that the bytes were read back and verified
-//! against the link, so a bit that flips between encoding and hashing is met here and not in a
-//! verification years later.
+//! A [`SealedChunk`] is a token. Whoever holds one knows that the bytes were read back, that the link
+//! was made from what was read, and that this, once hashed, was still what was to be written. So a bit
+//! that flips between encoding and hashing is met here and not in a verification years later.
 
 use bytes::Bytes;
 use chordae_base::{Failure, Outcome, limits};
 use chordae_chain::{link::Link, meta::ChunkMeta};
 
-use crate::{ChunkRows, OpenChunk, open::open, rows::check, write::write};
+use crate::{ChunkRows, open::open, rows::check, write::write};
 
 /// A chunk that was written, read back and verified in this process. Only [`seal`] makes one.
 #[derive(Debug, Clone)]
@@ -59,24 +59,16 @@ pub fn seal(meta: ChunkMeta, salt: [u8; 32], rows: &ChunkRows) -> Outcome<Sealed
             json.len()
         )));
     }
-    let bytes = write(&meta, json, &salt, rows)?;
-    let read = read_back(&bytes, &meta, rows, &salt)?;
-    let link = read.link()?;
-    read.verify(&link)?;
-    Ok(SealedChunk { bytes, link, meta })
-}
-
-fn read_back(
-    bytes: &Bytes,
-    meta: &ChunkMeta,
-    rows: &ChunkRows,
-    salt: &[u8; 32],
-) -> Outcome<OpenChunk> {
+    let bytes = write(&meta, json.clone(), &salt, rows)?;
     let read = open(bytes.clone()).map_err(|e| e.during("reading a sealed chunk back"))?;
-    if read.meta == *meta && read.rows() == rows && read.salt == *salt {
-        return Ok(read);
+    let link = read.link()?;
+    // After the hashing and not before: then what was hashed is what is compared.
+    let same = read.meta == meta && read.meta_json == json && read.salt == salt;
+    if !same || read.rows() != rows {
+        return Err(Failure::damaged(
+            "a sealed chunk reads back differently: check this machine's memory",
+        ));
     }
-    Err(Failure::damaged(
-        "a sealed chunk reads back differently: check this machine's memory",
-    ))
+    meta.check_link(&link)?;
+    Ok(SealedChunk { bytes, link, meta })
 }

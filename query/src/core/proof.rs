@@ -43,8 +43,8 @@ pub fn columns(plan: &Plan) -> Outcome<u64> {
 /// # Errors
 /// `Damaged` when the chunk does not have the pages that its link says.
 pub fn show(chunk: &OpenChunk, plan: &Plan) -> Outcome<BundleChunk> {
-    let link = chunk.link()?;
     let digests = chunk.page_digests()?;
+    let link = chunk.link_with(&digests);
     let leads = places(&plan.columns, chunk);
     let pages = provable_pages(&link, plan.rows)
         .map(|p| BundlePage::show(&chunk.salt, p, &digests, &leads));
