@@ -7,10 +7,16 @@
     reason = "tests fail by panicking"
 )]
 
+mod desk;
 mod door;
+mod door_identity;
 mod fanout;
 mod model;
 mod rules;
+mod rules_clock;
 mod service;
 mod session;
+mod session_packets;
 mod support;
+mod ward;
+mod wire;

@@ -12,7 +12,7 @@ use chordae_ingest::core::arrival::Verdict;
 use proptest::prelude::*;
 
 use crate::{
-    rules::{Desk, NOW},
+    desk::{Desk, NOW},
     support::{birth, content, frame, seconds},
 };
 

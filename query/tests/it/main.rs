@@ -3,6 +3,8 @@
 
 mod access;
 mod answers;
+mod answers_ended;
 mod refused;
 mod trail;
+mod whole;
 mod world;

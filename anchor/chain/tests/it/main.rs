@@ -8,6 +8,7 @@
 
 mod bench_keys;
 mod bundle;
+mod bundle_case;
 mod event_formats;
 mod golden_meta;
 mod party_formats;

@@ -1,0 +1,130 @@
+//! Answers that are not given, or not to their end: damage, a grant that ends, a reader that leaves,
+//! no place free.
+
+use axum::http::StatusCode;
+use http_body_util::BodyExt;
+
+use crate::world::*;
+
+#[tokio::test]
+async fn damage_is_never_served() {
+    let w = World::new();
+    let ask = window(ANNS, T0, T0 + 2 * SLOT, "&format=csv");
+    assert_eq!(w.get(&w.ann, None, &ask).await.status, StatusCode::OK);
+    {
+        let mut all = w.chunks.0.lock().unwrap();
+        let stored = &mut all.get_mut(&ANNS).unwrap()[0];
+        let mut bytes = stored.bytes.to_vec();
+        bytes[100] ^= 1;
+        stored.bytes = bytes.into();
+    }
+    for target in [
+        ask.clone(),
+        ask.replace("window", "proof").replace("&format=csv", ""),
+    ] {
+        let answer = w.get(&w.ann, None, &target).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!answer.text().contains("1000"), "{}", answer.text());
+    }
+    let families = w.registry.gather();
+    let failures = families
+        .iter()
+        .find(|f| f.name() == "chordae_verify_failures_total")
+        .unwrap();
+    assert_eq!(failures.get_metric()[0].get_counter().get_value() as u64, 2);
+}
+
+#[tokio::test]
+async fn a_grant_that_ends_breaks_its_answer_off() {
+    let w = World::new();
+    let sid = w.granted(vec![grant(BIG, None, None)]).await;
+    let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
+    let whole = w.get(&w.clinician, Some(sid), &ask).await;
+    assert_eq!(whole.text().lines().count(), 60_001, "the positive control");
+
+    let mut body = w.open(&w.clinician, Some(sid), &ask).await.into_body();
+    // The header and some rows; more wait in the queue, and the rest is not made yet.
+    let mut got = 0;
+    for _ in 0..2 {
+        got += body
+            .frame()
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
+            .len();
+    }
+    assert_eq!(w.revoke(&w.ann, sid).await.status, StatusCode::OK);
+    w.clock.advance(1_000_000_000);
+    let broken = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => got += frame.into_data().unwrap().len(),
+            Some(Err(_)) => break true,
+            None => break false,
+        }
+    };
+    assert!(
+        broken && got < whole.body.len(),
+        "{got} of {}",
+        whole.body.len()
+    );
+    let about = w.trail.about(BIG, u64::MAX, 100).unwrap().records;
+    let last = about.last().unwrap();
+    assert_eq!(last.deed.outcome, "revoked");
+    assert!(
+        last.deed.rows.is_some_and(|r| r > 0 && r < 60_000),
+        "{last:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_frees_its_place_and_is_in_the_trail() {
+    let w = World::new();
+    let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
+    for _ in 0..3 * chordae_base::limits::ANSWERS_AT_ONCE {
+        let response = w.open(&w.ann, None, &ask).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        drop(response);
+        // The closing record is written when the sender notices.
+        while w
+            .trail
+            .about(BIG, u64::MAX, 1)
+            .unwrap()
+            .records
+            .iter()
+            .all(|r| r.deed.rows.is_none())
+        {
+            tokio::task::yield_now().await;
+        }
+    }
+    let cut = w.trail.about(BIG, u64::MAX, 1).unwrap().records;
+    assert_eq!(cut[0].deed.outcome, "cut");
+}
+
+#[tokio::test]
+async fn too_many_at_one_time_are_told_to_wait() {
+    let w = World::new();
+    let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
+    let mut open = Vec::new();
+    for _ in 0..chordae_base::limits::ANSWERS_AT_ONCE {
+        let response = w.open(&w.ann, None, &ask).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        open.push(response);
+    }
+    let more = w.get(&w.ann, None, &ask).await;
+    assert_eq!(more.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(more.header("retry-after"), "1");
+    for response in open {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body.iter().filter(|b| **b == b'\n').count(), 60_001);
+    }
+    // The places come back when the last pieces are taken and their records written.
+    loop {
+        let answer = w.get(&w.ann, None, &ask).await;
+        if answer.status == StatusCode::OK {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
