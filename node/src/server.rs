@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
-use axum::{Router, serve::ListenerExt};
+use axum::{Router, serve::Listener};
 use chordae_base::{Failure, Outcome, limits, seams::real};
 use chordae_ingest::{
     core::ports::Registry,
@@ -92,7 +92,7 @@ impl Server {
         };
         let mut listening = vec![("metrics", addr(&sockets.metrics)?)];
         // Probes answer while logs are opened: an operator sees why it is not ready yet.
-        running.plain(
+        running.http(
             sockets.metrics,
             observe::router(metrics.clone(), ready.clone()),
         );
@@ -135,14 +135,14 @@ impl Server {
         let readers = http::router(&house.service);
         if let Some(socket) = sockets.http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            running.tls(
+            running.http(
                 TlsListener::new(socket, tls::for_readers(&certificate)?)?,
                 readers.clone(),
             );
         }
         if let Some(socket) = sockets.http_plain {
             listening.push(("http-plain", addr(&socket)?));
-            running.plain(socket, readers.clone());
+            running.http(socket, readers.clone());
         }
         let control = Arc::new(Control {
             registry: Arc::clone(&house.registry),
@@ -159,7 +159,7 @@ impl Server {
                 &listening,
             ),
         });
-        running.unix(sockets.control, readers.merge(control::router(control)));
+        running.http(sockets.control, readers.merge(control::router(control)));
         ready.set("start", None);
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
@@ -239,31 +239,11 @@ impl Running {
         }
     }
 
-    fn plain(&mut self, socket: TcpListener, router: Router) {
-        let stopped = self.stopped();
-        let socket = socket.tap_io(|stream| {
-            // Small answers go out at once; without it only latency suffers.
-            stream.set_nodelay(true).ok();
-        });
-        self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router)
-                .with_graceful_shutdown(stopped)
-                .await
-                .ok();
-        }));
-    }
-
-    fn tls(&mut self, socket: TlsListener, router: Router) {
-        let stopped = self.stopped();
-        self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router)
-                .with_graceful_shutdown(stopped)
-                .await
-                .ok();
-        }));
-    }
-
-    fn unix(&mut self, socket: UnixListener, router: Router) {
+    fn http<L>(&mut self, socket: L, router: Router)
+    where
+        L: Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let stopped = self.stopped();
         self.serving.push(tokio::spawn(async move {
             axum::serve(socket, router)
