@@ -12,7 +12,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to: mqtts://HOST[:8883], or mqtt://HOST[:1883] on a loopback listener.
+    /// Where to: `mqtts://HOST[:8883]`, or `mqtt://HOST[:1883]` on a loopback listener.
     #[arg(long)]
     url: Endpoint,
     /// Certificate authority of the server (PEM).

@@ -87,7 +87,7 @@ pub struct Remote {
     /// Data folder of a server on this machine.
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Address of a server, e.g. https://ecg.example.org:8443.
+    /// Address of a server, e.g. `https://ecg.example.org:8443`.
     #[arg(long)]
     pub url: Option<String>,
 }
