@@ -72,7 +72,7 @@ impl Link {
     ///
     /// # Errors
     /// `BadInput` for another length or magic, a non-zero filler, or fields that break the rules of
-    /// a chunk (see [`check_frame`]).
+    /// a chunk (see `check_frame`).
     pub fn decode(bytes: &[u8]) -> Outcome<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().map_err(|_| {
             Failure::bad_input(format!("a link has 168 bytes, this has {}", bytes.len()))

@@ -7,7 +7,7 @@
 //! at the boundary would be stored twice or never.
 //!
 //! So the end of the previous frame counts if that frame was received at most
-//! [`limits::SPREAD_MEMORY_NS`] before this one, or less than [`limits::REORDER_WAIT_NS`] after it;
+//! `limits::SPREAD_MEMORY_NS` before this one, or less than `limits::REORDER_WAIT_NS` after it;
 //! `turn` waits just that long, and `pins` keeps the previous frame in the WAL as long as it is used.
 
 use chordae_base::{
