@@ -189,7 +189,9 @@ fn every_hash_tag_is_written_down_once() {
         if path.to_string_lossy().contains("tests") {
             continue;
         }
-        let code = text
+        // Tests may spell a tag out again: that is what they are for.
+        let body = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = body
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
         for tag in code
