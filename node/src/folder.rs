@@ -35,10 +35,6 @@ rooms! {
     registry => "registry",
     /// Session records.
     directory => "directory",
-    /// The tile log.
-    ledger => "ledger",
-    /// Signed events on their way to the ledger.
-    outbox => "outbox",
     /// Who read what.
     trail => "trail",
     /// Keys and certificates.
