@@ -45,7 +45,9 @@ const FIREWALL: &[(&str, &[&str])] = &[
     ("arrow-array", &["chordae-chunk", "chordae-query"]),
     ("parquet", &["chordae-chunk"]),
     ("rumqttc", &["chordae-ingest", "chordae-device-sim"]),
-    ("rumqttd", &["chordae-ingest"]),
+    ("rumqttd", &["chordae-ingest", "chordae-benches"]),
+    ("zeromq", &["chordae-device-sim", "chordae-benches"]),
+    ("tokio-tungstenite", &["chordae-ingest"]),
     ("axum", &["chordae-query", "chordae"]),
     (
         "tokio",
