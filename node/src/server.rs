@@ -6,7 +6,10 @@ use axum::{Router, serve::Listener};
 use chordae_base::{Failure, Outcome, limits, seams::real};
 use chordae_ingest::{
     core::ports::Registry,
-    doors::mqtt::{DoorParts, DoorSettings, MqttDoor, tls::server_config},
+    doors::{
+        mqtt::{DoorParts, DoorSettings, MqttDoor},
+        tls::server_config,
+    },
 };
 use chordae_query::http;
 use tokio::{

@@ -1,4 +1,6 @@
 //! The doors: one folder per protocol. A door knows sockets and its protocol's session; what becomes of
 //! an arrival is the core's business.
 
+pub(crate) mod capped;
 pub mod mqtt;
+pub mod tls;

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use chordae_base::wire::Frame;
 use chordae_ingest::{
     core::ports::Registry,
-    doors::mqtt::{DoorParts, DoorSettings, MqttDoor, tls},
+    doors::{
+        mqtt::{DoorParts, DoorSettings, MqttDoor},
+        tls,
+    },
     metrics::Metrics,
     service::Ingest,
 };

@@ -8,10 +8,8 @@
 //! process without file descriptors pauses instead of spinning. At the bound of connections new sockets
 //! are closed at once; those with a session stay.
 
-mod capped;
 mod connection;
 mod sessions;
-pub mod tls;
 
 use std::{
     net::SocketAddr,
@@ -34,7 +32,11 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     core::{arrival::ConnId, identify::Peer, ports::Registry},
-    doors::mqtt::{capped::Capped, connection::Connection, sessions::Sessions},
+    doors::{
+        capped::Capped,
+        mqtt::{connection::Connection, sessions::Sessions},
+        tls,
+    },
     fanout::Fanout,
     mailbox::IngestHandle,
     metrics::Metrics,

@@ -1,4 +1,4 @@
-//! TLS of the door: certificates of our own authority on both sides, one provider, given explicitly.
+//! TLS of the doors: certificates of our own authority on both sides, one provider, given explicitly.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub fn server_config(ca_pem: &[u8], cert_pem: &[u8], key_pem: &[u8]) -> Outcome<
 ///
 /// # Errors
 /// `Refused` for a certificate without exactly one identity of ours.
-pub(super) fn identity(tls: &ServerConnection) -> Outcome<(Peer, i64)> {
+pub(crate) fn identity(tls: &ServerConnection) -> Outcome<(Peer, i64)> {
     let cert = tls.peer_certificates().and_then(<[_]>::first);
     let cert = cert.ok_or_else(|| Failure::refused("no client certificate"))?;
     let bad = |why: String| Failure::refused(format!("a client certificate: {why}"));

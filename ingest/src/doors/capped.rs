@@ -7,20 +7,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// See the module.
-pub(super) struct Capped {
-    socket: TcpStream,
+#[derive(Debug)]
+pub(crate) struct Capped<S> {
+    socket: S,
     left: Option<usize>,
 }
 
-impl Capped {
+impl<S> Capped<S> {
     /// At most `bytes` can be read until [`Self::lift`].
-    pub(super) fn new(socket: TcpStream, bytes: usize) -> Self {
+    pub(crate) fn new(socket: S, bytes: usize) -> Self {
         Self {
             socket,
             left: Some(bytes),
@@ -28,12 +26,12 @@ impl Capped {
     }
 
     /// The peer is known.
-    pub(super) fn lift(&mut self) {
+    pub(crate) fn lift(&mut self) {
         self.left = None;
     }
 }
 
-impl AsyncRead for Capped {
+impl<S: AsyncRead + Unpin> AsyncRead for Capped<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -46,20 +44,20 @@ impl AsyncRead for Capped {
             let why = "too many bytes before the peer is known";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)));
         }
-        let mut part = buf.take(left);
+        // The part is the same memory, so that what is read into it is read into the whole.
+        let most = buf.remaining().min(left);
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
         let polled = Pin::new(&mut self.socket).poll_read(cx, &mut part);
         let read = part.filled().len();
-        // The part is the same memory; what was read into it is read into the whole.
-        let bytes = part.filled().to_vec();
         if let Poll::Ready(Ok(())) = polled {
-            buf.put_slice(&bytes);
+            buf.advance(read);
             self.left = Some(left - read);
         }
         polled
     }
 }
 
-impl AsyncWrite for Capped {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Capped<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
