@@ -137,6 +137,18 @@ pub const CONNECT_BYTES_MAX: usize = 16 * 1024;
 pub const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4096;
 /// Publishes of one connection waiting for their acknowledgement (MQTT receive maximum).
 pub const INFLIGHT_MAX: u16 = 256;
+/// Parts of a ZeroMQ message.
+pub const ZMTP_PARTS_MAX: usize = 16;
+/// Bytes of all parts of a ZeroMQ message: a payload and its names.
+pub const ZMTP_MESSAGE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4096;
+/// Bytes of a ZMTP command after the handshake; the longest that we know is a PING of 23.
+pub const ZMTP_COMMAND_BYTES_MAX: usize = 512;
+/// Properties of a ZMTP READY; all of it has [`CONNECT_BYTES_MAX`] bytes.
+pub const ZMTP_PROPERTIES_MAX: usize = 32;
+/// Bytes of a ZMTP identity (rfc 37).
+pub const ZMTP_IDENTITY_BYTES_MAX: usize = 255;
+/// Bytes of a PING's context (rfc 37).
+pub const ZMTP_CONTEXT_BYTES_MAX: usize = 16;
 /// Keep-alive of a client that asks for none or more.
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(300);
 /// Subscriptions of a connection.

@@ -17,3 +17,4 @@ pub mod release;
 pub mod saved;
 pub mod state;
 pub mod steady;
+pub mod zmtp;
