@@ -23,6 +23,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "chordae-chunker" | "chordae-storage" | "chordae-query" => {
             &["chordae-base", "chordae-chain", "chordae-chunk"]
         }
+        "chordae-fuzz" => &["chordae-base", "chordae-ingest"],
         "chordae" | "chordae-benches" => &[
             "chordae-base",
             "chordae-chain",
