@@ -166,6 +166,37 @@ pub const WRITE_STALL: Duration = Duration::from_secs(10);
 /// How often expiry, revocation and disabling of connected peers is looked at.
 pub const RECHECK_EVERY: Duration = Duration::from_secs(20);
 
+// ---- the exchange: messages between clients
+
+/// Requests waiting for the exchange.
+pub const EXCHANGE_QUEUE: usize = 4096;
+/// Sessions that are kept, connected or not.
+pub const CLIENT_SESSIONS_MAX: usize = 100_000;
+/// Levels of a topic or filter.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Bytes of a topic or filter.
+pub const FILTER_BYTES_MAX: usize = 4096;
+/// Messages that wait for one session; the oldest goes first.
+pub const SESSION_QUEUE_MAX: usize = 16_384;
+/// Bytes of messages that wait for one session or are in flight to it.
+pub const SESSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of messages that wait for all sessions; beyond, publishers are refused.
+pub const QUEUED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Retained messages of one device (or, in the open profile, of one publisher).
+pub const RETAINED_PER_OWNER_MAX: usize = 256;
+/// Bytes of them.
+pub const RETAINED_OWNER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Retained messages in all.
+pub const RETAINED_MAX: usize = 1_000_000;
+/// Bytes of them.
+pub const RETAINED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Commands of one device that wait or are listed; the oldest finished one is forgotten first.
+pub const COMMANDS_PER_DEVICE_MAX: usize = 64;
+/// Bytes of a command's JSON.
+pub const COMMAND_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a reply to one.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024;
+
 // ---- ledger (formats.md 5)
 
 /// Bytes of a ledger entry.

@@ -14,6 +14,7 @@
 
 pub mod core;
 pub mod doors;
+pub mod exchange;
 pub mod fanout;
 pub mod mailbox;
 pub mod metrics;

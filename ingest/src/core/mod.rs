@@ -7,6 +7,7 @@ pub mod aside;
 pub mod clock;
 pub mod decode;
 pub mod dedupe;
+pub mod exchange;
 pub mod identify;
 pub mod judge;
 pub mod mqtt;
