@@ -44,6 +44,8 @@ pub struct Metrics {
     pub clock_offset_seconds: Histogram,
     /// Open connections by door.
     pub connections: IntGaugeVec,
+    /// Changed certificates or revocations, by whether they could be used.
+    pub tls_reloads: IntCounterVec,
     /// Free bytes where the log lies.
     pub disk_free_bytes: IntGauge,
     /// Live frames that no monitor will see, because the fan-out was busy or away.
@@ -107,6 +109,11 @@ impl Metrics {
                     Opts::new("chordae_connections", "Open connections by door"),
                     &["door"],
                 ),
+            )?,
+            tls_reloads: counters(
+                "chordae_tls_reloads_total",
+                "Changed certificates or revocations, by whether they could be used",
+                &["outcome"],
             )?,
             disk_free_bytes: gauge("chordae_disk_free_bytes", "Free bytes where the log lies")?,
             live_dropped: counter(

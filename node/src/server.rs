@@ -8,7 +8,7 @@ use chordae_ingest::{
     core::ports::Registry,
     doors::{
         mqtt::{DoorParts, DoorSettings, MqttDoor},
-        tls::server_config,
+        tls::Tls,
     },
 };
 use chordae_query::http;
@@ -113,10 +113,10 @@ impl Server {
         );
         let mut doors = Vec::new();
         if let Some(listen) = settings.mqtt.tls {
-            let config = server_config(
-                ca.cert.as_bytes(),
-                certificate.cert.as_bytes(),
-                certificate.key.as_bytes(),
+            let keys = home.clone();
+            let config = Tls::reloading(
+                move || tls::for_devices(&keys),
+                house.ingest_metrics.clone(),
             )?;
             let door = DoorSettings {
                 listen,

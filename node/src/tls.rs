@@ -6,7 +6,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use crate::authority::PemPair;
+use chordae_ingest::doors::tls::Material;
+
+use crate::{
+    authority::PemPair,
+    folder::{self, Folder},
+};
 
 fn bad(what: &'static str) -> impl Fn(rustls::pki_types::pem::Error) -> Failure {
     move |e| Failure::bad_input(format!("{what}: {e}"))
@@ -18,6 +23,23 @@ fn own(server: &PemPair) -> Outcome<(Vec<CertificateDer<'static>>, PrivateKeyDer
         .map_err(bad("server certificate"))?;
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).map_err(bad("server key"))?;
     Ok((certs, key))
+}
+
+/// For devices: what lies in `keys/` now. A revocation list is used if there is one.
+///
+/// # Errors
+/// `Refused` for a key that others can read; `NotFound`, `Io`.
+pub fn for_devices(home: &Folder) -> Outcome<Material> {
+    let crl = home.key("ca.crl");
+    Ok(Material {
+        ca: folder::read_small(&home.key("ca.crt"))?.into_bytes(),
+        cert: folder::read_small(&home.key("server.crt"))?.into_bytes(),
+        key: folder::read_secret(&home.key("server.key"))?.into_bytes(),
+        crl: match crl.exists() {
+            true => Some(folder::read_small(&crl)?.into_bytes()),
+            false => None,
+        },
+    })
 }
 
 /// For readers: no client certificate, HTTP/2 and HTTP/1.1.

@@ -7,7 +7,7 @@ use chordae_ingest::{
     core::ports::Registry,
     doors::{
         mqtt::{DoorParts, DoorSettings, MqttDoor},
-        tls,
+        tls::{Material, Tls},
     },
     metrics::Metrics,
     service::Ingest,
@@ -118,11 +118,16 @@ impl Ward {
     pub(crate) async fn tls(&self, authority: &Authority) -> MqttDoor {
         let (cert, key) = authority.server();
         let ca = authority.pem();
-        let config = tls::server_config(ca.as_bytes(), cert.as_bytes(), key.as_bytes()).unwrap();
+        let material = Material {
+            ca: ca.into_bytes(),
+            cert: cert.into_bytes(),
+            key: key.into_bytes(),
+            crl: None,
+        };
         let listen = "127.0.0.1:0".parse().unwrap();
         let settings = DoorSettings {
             listen,
-            tls: Some(config),
+            tls: Some(Tls::fixed(&material).unwrap()),
             connections_max: 100,
         };
         MqttDoor::open(settings, self.parts.clone()).await.unwrap()

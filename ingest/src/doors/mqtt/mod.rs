@@ -21,21 +21,19 @@ use std::{
 };
 
 use chordae_base::{Failure, Outcome, limits, seams::Clock};
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinHandle,
     time::{self, Instant},
 };
-use tokio_rustls::TlsAcceptor;
 
 use crate::{
     core::{arrival::ConnId, identify::Peer, ports::Registry},
     doors::{
         capped::Capped,
         mqtt::{connection::Connection, sessions::Sessions},
-        tls,
+        tls::{self, Tls},
     },
     fanout::Fanout,
     mailbox::IngestHandle,
@@ -53,7 +51,7 @@ pub struct DoorSettings {
     /// Port 0 picks a free one.
     pub listen: SocketAddr,
     /// None: plain, allowed on loopback addresses only.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Tls>,
     /// Connections at a time.
     pub connections_max: usize,
 }
@@ -137,7 +135,7 @@ impl MqttDoor {
         let connections = Arc::new(Semaphore::new(connections_max as usize));
         let accepting = tokio::spawn(accept(
             listener,
-            tls.map(TlsAcceptor::from),
+            tls,
             parts,
             stopped,
             Arc::clone(&connections),
@@ -167,7 +165,7 @@ impl MqttDoor {
 
 async fn accept(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     parts: DoorParts,
     mut stopped: watch::Receiver<bool>,
     connections: Arc<Semaphore>,
@@ -205,7 +203,7 @@ async fn accept(
 /// TLS, then the session; both within one deadline, counted from the accept.
 async fn greet(
     socket: TcpStream,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     parts: DoorParts,
     stopped: watch::Receiver<bool>,
 ) {
@@ -218,7 +216,7 @@ async fn greet(
         return connection.run(socket, deadline).await;
     };
     let capped = Capped::new(socket, limits::CONNECT_BYTES_MAX);
-    let mut stream = match time::timeout_at(deadline, tls.accept(capped)).await {
+    let mut stream = match time::timeout_at(deadline, tls.acceptor().accept(capped)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(err)) => {
             tracing::debug!(%err, "MQTT: TLS handshake failed");
@@ -228,7 +226,9 @@ async fn greet(
     };
     stream.get_mut().0.lift();
     match tls::identity(stream.get_ref().1) {
-        Ok((peer, expires_ns)) => {
+        Ok(tls::Identity {
+            peer, expires_ns, ..
+        }) => {
             let connection = Connection::new(conn, peer, Some(expires_ns), parts, stopped);
             connection.run(stream, deadline).await;
         }
