@@ -255,6 +255,35 @@ pub const GRANT_RECHECK_NS: u64 = 500_000_000;
 /// A proof bundle or answer that the checker will read.
 pub const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
+// ---- the gateway (ingest/src/gateway)
+
+/// Bytes of the spool where nothing else is set.
+pub const SPOOL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Items in the spool that are not upstream yet; each costs about 100 bytes of memory.
+pub const SPOOL_ITEMS_MAX: u64 = 2_000_000;
+/// Bytes that must stay free on the disk of the spool where nothing else is set.
+pub const SPOOL_FREE_MIN: u64 = 256 * 1024 * 1024;
+/// Boots of a stream of which a gateway remembers births and acknowledged seqs.
+pub const SPOOL_BOOTS_MAX: usize = 16;
+/// Items on the uplink that have not been answered.
+pub const UPLINK_ITEMS_MAX: usize = 256;
+/// Bytes of them.
+pub const UPLINK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What an item counts beside its payload: names, numbers, framing.
+pub const UPLINK_ITEM_OVERHEAD: usize = 256;
+/// Batches of messages between the uplink's connection and the spool's thread, each way.
+pub const UPLINK_QUEUE: usize = 256;
+/// Nothing is sent for so long after the node upstream had no room.
+pub const UPLINK_PAUSE: Duration = Duration::from_secs(1);
+/// A connection on which something waits longer for its answer is cut.
+pub const UPLINK_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// First pause before another attempt to connect.
+pub const UPLINK_RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest pause before another attempt to connect.
+pub const UPLINK_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Devices behind one gateway.
+pub const GATEWAY_DEVICES_MAX: usize = 4096;
+
 // Relations that other code relies on.
 const _: () = assert!(SLOT_NS_DEFAULT % PAGE_NS == 0 && SLOT_NS_MAX % PAGE_NS == 0);
 const _: () = assert!(PAYLOAD_BYTES_MAX < RECORD_BYTES_MAX);

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod decode;
 pub mod dedupe;
 pub mod exchange;
+pub mod gateway;
 pub mod identify;
 pub mod judge;
 pub mod mqtt;
