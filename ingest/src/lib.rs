@@ -16,6 +16,7 @@ pub mod core;
 pub mod doors;
 pub mod exchange;
 pub mod fanout;
+pub mod gateway;
 pub mod mailbox;
 pub mod metrics;
 pub mod quarantine;

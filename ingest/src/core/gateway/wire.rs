@@ -4,6 +4,7 @@
 //! out  frame|birth  stream  payload  receive time        in  ack  stream boot first last
 //!      status  device  online|offline                        nack stream boot seq reason
 //!      reply   device  id  json                              cmd  device json ◀─▶ cmd-ack device id
+//!                                                                 (or with when it lapses, i64 ns)
 //!                                                            replied device id
 //!                                                            devices json
 //! ```
@@ -14,11 +15,9 @@
 use bytes::Bytes;
 use chordae_base::{DeviceId, StreamKey, StreamName, limits};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{
-    book::Answer,
-    record::{BIRTH_NUMBER, Item},
-};
+use super::{book::Answer, record::Item};
 
 /// A message: its parts.
 pub type Parts = Vec<Bytes>;
@@ -46,8 +45,10 @@ pub enum Heard {
         device: DeviceId,
         /// The command's id, from the JSON.
         id: String,
-        /// The JSON as it came.
-        json: String,
+        /// The JSON object without it.
+        body: String,
+        /// When it lapses, if the node says so.
+        expires_ns: Option<i64>,
     },
     /// A reply is durable upstream.
     Replied {
@@ -129,24 +130,37 @@ fn understood(parts: &[Bytes]) -> Option<Heard> {
             number: number(seq)?,
             reason: text(reason)?.to_owned(),
         })),
-        [b"cmd", device, json] => {
-            #[derive(Deserialize)]
-            struct Named {
-                id: String,
-            }
-            let named: Named = serde_json::from_slice(json).ok()?;
-            Some(Heard::Command {
-                device: DeviceId::new(text(device)?).ok()?,
-                id: named.id,
-                json: text(json)?.to_owned(),
-            })
-        }
+        [b"cmd", device, json] => command(device, json, None),
+        [b"cmd", device, json, expires] => command(device, json, Some(expires)),
         [b"replied", _, id] => Some(Heard::Replied {
             id: text(id)?.to_owned(),
         }),
         [b"devices", json] => devices(json).map(Heard::Devices),
         _ => None,
     }
+}
+
+fn command(device: &[u8], json: &[u8], expires: Option<&[u8]>) -> Option<Heard> {
+    let mut object: serde_json::Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let Some(Value::String(id)) = object.remove("id") else {
+        return None;
+    };
+    let expires_ns = match expires {
+        Some(bytes) => Some(i64::from_be_bytes(bytes.try_into().ok()?)),
+        None => None,
+    };
+    let device = DeviceId::new(text(device)?).ok()?;
+    Some(Heard::Command {
+        device,
+        id,
+        body: Value::Object(object).to_string(),
+        expires_ns,
+    })
+}
+
+/// Where a device's status is retained.
+pub fn status_topic(device: &DeviceId) -> String {
+    format!("chordae/v1/{device}/status")
 }
 
 /// Reads a list of devices; also that of the file.
@@ -166,6 +180,7 @@ fn number(part: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::gateway::record::BIRTH_NUMBER;
 
     fn parts(words: &[&[u8]]) -> Parts {
         words
@@ -200,12 +215,18 @@ mod tests {
             reason: "boot-reused".into(),
         };
         assert_eq!(nack, Heard::Answer(want));
-        let Heard::Command { id, .. } =
-            read(&parts(&[b"cmd", b"bed-7", br#"{"id":"c1","do":"stop"}"#]))
-        else {
-            panic!("no command");
+        let command = |expires_ns| Heard::Command {
+            device: "bed-7".parse().unwrap(),
+            id: "c1".into(),
+            body: r#"{"do":"stop"}"#.into(),
+            expires_ns,
         };
-        assert_eq!(id, "c1");
+        let json = br#"{"id":"c1","do":"stop"}"#;
+        assert_eq!(read(&parts(&[b"cmd", b"bed-7", json])), command(None));
+        assert_eq!(
+            read(&parts(&[b"cmd", b"bed-7", json, &n(9)])),
+            command(Some(9))
+        );
         let list = read(&parts(&[
             b"devices",
             br#"[{"id":"bed-7","streams":["ecg"],"enabled":true}]"#,
