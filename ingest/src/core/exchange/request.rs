@@ -115,6 +115,9 @@ pub enum Answer {
     Attached {
         /// There was a session to go on with.
         present: bool,
+        /// Its subscriptions: the door serves `ack` and `live` itself, and looks whether the peer may still
+        /// hear what it once subscribed to.
+        kept: Vec<Wish>,
     },
     /// To `Publish`: passed on, kept for whom it must be kept. Durable as far as anything of it is kept.
     Published {
