@@ -32,6 +32,14 @@ impl Registry for Known {
         self.0.get(id).cloned()
     }
 
+    fn behind(&self, _gateway: &DeviceId) -> Vec<(DeviceId, DeviceEntry)> {
+        Vec::new()
+    }
+
+    fn changes(&self) -> u64 {
+        0
+    }
+
     fn open_stream(&self, _key: &StreamKey) -> Outcome<()> {
         Ok(())
     }
@@ -60,13 +68,10 @@ impl History for Nothing {
 }
 
 fn known(devices: usize) -> Outcome<Known> {
-    let entry = || DeviceEntry {
-        kind: DeviceKind::Device,
-        enabled: true,
-        streams: Vec::new(),
-        watches: Vec::new(),
+    let device = |n| {
+        let entry = DeviceEntry::new(DeviceKind::Device);
+        Ok((DeviceId::new(Mqtt::device(n))?, entry))
     };
-    let device = |n| Ok((DeviceId::new(Mqtt::device(n))?, entry()));
     Ok(Known((0..devices).map(device).collect::<Outcome<_>>()?))
 }
 

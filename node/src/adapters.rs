@@ -27,7 +27,7 @@ use chordae_query::{
 use chordae_storage::{
     Catalogue, Committer,
     directory::Directory,
-    registry::{DeviceKind, Registry},
+    registry::{Device, DeviceKind, Registry},
 };
 
 /// Devices and streams, for the doors and the windower.
@@ -36,21 +36,36 @@ pub(crate) struct Known(pub(crate) Arc<Registry>);
 
 impl ingest::Registry for Known {
     fn device(&self, id: &DeviceId) -> Option<ingest::DeviceEntry> {
-        let device = self.0.device(id)?;
-        Some(ingest::DeviceEntry {
-            kind: match device.kind {
-                DeviceKind::Device => ingest::DeviceKind::Device,
-                DeviceKind::Gateway => ingest::DeviceKind::Gateway,
-                DeviceKind::Monitor => ingest::DeviceKind::Monitor,
-            },
-            enabled: device.enabled,
-            streams: device.streams,
-            watches: device.watches,
-        })
+        self.0.device(id).map(entry)
+    }
+
+    fn behind(&self, gateway: &DeviceId) -> Vec<(DeviceId, ingest::DeviceEntry)> {
+        let devices = self.0.behind(gateway).into_iter();
+        devices.map(|d| (d.id.clone(), entry(d))).collect()
+    }
+
+    fn changes(&self) -> u64 {
+        self.0.changes()
     }
 
     fn open_stream(&self, key: &StreamKey) -> Outcome<()> {
         self.0.open_stream(key).map(drop)
+    }
+}
+
+fn entry(device: Device) -> ingest::DeviceEntry {
+    let revoked = device.certificates().filter(|c| c.revoked_ns.is_some());
+    ingest::DeviceEntry {
+        kind: match device.kind {
+            DeviceKind::Device => ingest::DeviceKind::Device,
+            DeviceKind::Gateway => ingest::DeviceKind::Gateway,
+            DeviceKind::Monitor => ingest::DeviceKind::Monitor,
+        },
+        enabled: device.enabled,
+        revoked: revoked.map(|c| c.serial.clone()).collect(),
+        gateway: device.gateway,
+        streams: device.streams,
+        watches: device.watches,
     }
 }
 

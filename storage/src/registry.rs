@@ -16,7 +16,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -53,6 +56,7 @@ pub struct Registry {
     /// Held during a whole change; `None` after a failed write.
     log: Mutex<Option<Journal>>,
     state: RwLock<State>,
+    changes: AtomicU64,
 }
 
 impl Registry {
@@ -95,6 +99,7 @@ impl Registry {
             slot_ns,
             log,
             state: RwLock::new(state),
+            changes: AtomicU64::new(0),
         };
         for party in registry.parties() {
             registry.keep_identity(&party.identity)?;
@@ -140,10 +145,20 @@ impl Registry {
         .map(drop)
     }
 
+    /// The devices that a gateway speaks for, by id.
+    pub fn behind(&self, gateway: &DeviceId) -> Vec<Device> {
+        self.look(|s| {
+            let all = s.devices.values();
+            all.filter(|d| d.gateway.as_ref() == Some(gateway))
+                .cloned()
+                .collect()
+        })
+    }
+
     /// Notes the newest certificate given to it.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Refused` when it has too many that have not expired.
     pub fn set_certificate(&self, id: &DeviceId, certificate: Certificate) -> Outcome<()> {
         self.change(|_| {
             Ok(Some(Record::DeviceCertificate {
@@ -152,6 +167,29 @@ impl Registry {
             }))
         })
         .map(drop)
+    }
+
+    /// Revokes every certificate given to it so far; one given later counts.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown device, or one without a certificate to revoke.
+    pub fn revoke_device(&self, id: &DeviceId, at_ns: i64) -> Outcome<()> {
+        let id = id.clone();
+        self.change(|_| Ok(Some(Record::DeviceRevoked { id, at_ns })))
+            .map(drop)
+    }
+
+    /// The revoked certificates of all, also expired ones.
+    pub fn revoked(&self) -> Vec<Certificate> {
+        self.look(|s| {
+            let all = s.devices.values().flat_map(Device::certificates);
+            all.filter(|c| c.revoked_ns.is_some()).cloned().collect()
+        })
+    }
+
+    /// Changes since the registry was opened: another number means that something is different.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     // ---- parties
@@ -349,6 +387,7 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .fold(record);
+        self.changes.fetch_add(1, Ordering::Release);
         // The mark tells later damage of this record from a torn tail; the record is durable without it.
         *log = journal.mark().ok();
         Ok(true)

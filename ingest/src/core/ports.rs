@@ -25,16 +25,39 @@ pub struct DeviceEntry {
     pub kind: DeviceKind,
     /// A disabled one is refused, and cut when it is connected.
     pub enabled: bool,
+    /// The gateway that speaks for it.
+    pub gateway: Option<DeviceId>,
     /// Streams it may publish; empty = any.
     pub streams: Vec<StreamName>,
     /// Devices whose live frames a monitor may read; empty = any.
     pub watches: Vec<DeviceId>,
+    /// Serials of its revoked certificates (the bytes of their DER, lower-case hex): a connection that
+    /// came with one of them is cut.
+    pub revoked: Vec<String>,
+}
+
+impl DeviceEntry {
+    /// One that is enabled, with no gateway, no bounds and nothing revoked.
+    pub const fn new(kind: DeviceKind) -> Self {
+        Self {
+            kind,
+            enabled: true,
+            gateway: None,
+            streams: Vec::new(),
+            watches: Vec::new(),
+            revoked: Vec::new(),
+        }
+    }
 }
 
 /// Who is known here.
 pub trait Registry: Send + Sync {
     /// The entry of a name, if there is one.
     fn device(&self, id: &DeviceId) -> Option<DeviceEntry>;
+    /// The devices that a gateway speaks for, by id.
+    fn behind(&self, gateway: &DeviceId) -> Vec<(DeviceId, DeviceEntry)>;
+    /// A number that is another one after every change, cheap to ask for.
+    fn changes(&self) -> u64;
     /// Gives the stream a did if it has none; durable when it returns.
     ///
     /// # Errors

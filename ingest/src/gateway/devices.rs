@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use chordae_base::{
@@ -29,6 +32,7 @@ pub struct Devices {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     listed: RwLock<BTreeMap<DeviceId, Listed>>,
+    changes: AtomicU64,
 }
 
 impl Devices {
@@ -51,6 +55,7 @@ impl Devices {
             disk,
             path,
             listed: RwLock::new(by_id(listed)),
+            changes: AtomicU64::new(0),
         })
     }
 
@@ -69,6 +74,7 @@ impl Devices {
         write_atomic(&*self.disk, &self.path, &bytes)
             .map_err(|err| Failure::os(format_args!("write {}", self.path.display()), &err))?;
         *self.listed.write().unwrap_or_else(PoisonError::into_inner) = listed;
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -99,11 +105,19 @@ impl Registry for Devices {
         let listed = self.read();
         let device = listed.get(id)?;
         Some(DeviceEntry {
-            kind: DeviceKind::Device,
             enabled: device.enabled,
             streams: device.streams.clone(),
-            watches: Vec::new(),
+            ..DeviceEntry::new(DeviceKind::Device)
         })
+    }
+
+    /// Nobody lies behind a gateway of ours but ourselves.
+    fn behind(&self, _gateway: &DeviceId) -> Vec<(DeviceId, DeviceEntry)> {
+        Vec::new()
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Streams get their did upstream.

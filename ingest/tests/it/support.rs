@@ -77,6 +77,7 @@ pub(crate) struct Known {
     pub(crate) devices: Mutex<BTreeMap<DeviceId, DeviceEntry>>,
     pub(crate) opened: Mutex<BTreeSet<StreamKey>>,
     pub(crate) fails: Mutex<bool>,
+    pub(crate) changes: std::sync::atomic::AtomicU64,
 }
 
 impl Known {
@@ -90,21 +91,32 @@ impl Known {
 
     pub(crate) fn put(&self, name: &str, kind: DeviceKind, enabled: bool) {
         let entry = DeviceEntry {
-            kind,
             enabled,
-            streams: vec![],
-            watches: vec![],
+            ..DeviceEntry::new(kind)
         };
         self.devices
             .lock()
             .unwrap()
             .insert(name.parse().unwrap(), entry);
+        self.changes
+            .fetch_add(1, std::sync::atomic::Ordering::Release);
     }
 }
 
 impl Registry for Known {
     fn device(&self, id: &DeviceId) -> Option<DeviceEntry> {
         self.devices.lock().unwrap().get(id).cloned()
+    }
+
+    fn behind(&self, gateway: &DeviceId) -> Vec<(DeviceId, DeviceEntry)> {
+        let devices = self.devices.lock().unwrap();
+        let theirs = devices.iter();
+        let theirs = theirs.filter(|(_, entry)| entry.gateway.as_ref() == Some(gateway));
+        theirs.map(|(id, e)| (id.clone(), e.clone())).collect()
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(std::sync::atomic::Ordering::Acquire)
     }
 
     fn open_stream(&self, key: &StreamKey) -> Outcome<()> {

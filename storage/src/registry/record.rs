@@ -31,12 +31,18 @@ pub struct Device {
     pub enabled: bool,
     /// The gateway that speaks for it.
     pub gateway: Option<DeviceId>,
+    /// Names and addresses in a gateway's certificate, which serves its own door as well.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// Streams it may publish; empty = any, up to the limit.
     pub streams: Vec<StreamName>,
     /// Devices whose live frames a monitor may read; empty = any.
     pub watches: Vec<DeviceId>,
     /// The newest certificate given to it.
     pub certificate: Option<Certificate>,
+    /// Those given to it before, as far as they have not expired; oldest first.
+    #[serde(default)]
+    pub earlier: Vec<Certificate>,
 }
 
 impl Device {
@@ -47,10 +53,17 @@ impl Device {
             kind,
             enabled: true,
             gateway: None,
+            hosts: Vec::new(),
             streams: Vec::new(),
             watches: Vec::new(),
             certificate: None,
+            earlier: Vec::new(),
         }
+    }
+
+    /// All certificates given to it that may still be in force, the newest first.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.certificate.iter().chain(self.earlier.iter().rev())
     }
 }
 
@@ -58,12 +71,18 @@ impl Device {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// Serial number, hex.
+    /// Serial number: the bytes of its DER, lower-case hex.
     pub serial: String,
     /// SHA-256 of the DER, hex.
     pub fingerprint: String,
+    /// When it was given, nanoseconds since 1970.
+    #[serde(default)]
+    pub given_ns: i64,
     /// Not valid after, nanoseconds since 1970.
     pub not_after_ns: i64,
+    /// Since when it counts no more.
+    #[serde(default)]
+    pub revoked_ns: Option<i64>,
 }
 
 /// A party that is known here.
@@ -89,6 +108,10 @@ pub(super) enum Record {
     DeviceCertificate {
         id: DeviceId,
         certificate: Certificate,
+    },
+    DeviceRevoked {
+        id: DeviceId,
+        at_ns: i64,
     },
     PartyAdded {
         identity: PublicIdentity,

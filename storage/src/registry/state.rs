@@ -13,6 +13,10 @@ use super::record::{Certificate, Device, DeviceKind, Party, Record};
 
 /// Parties in the registry.
 const PARTIES_MAX: usize = 100_000;
+/// Certificates of one device that have not expired.
+const CERTIFICATES_MAX: usize = 64;
+/// Host names of one gateway.
+const HOSTS_MAX: usize = 32;
 /// Plan changes of one stream: a plan travels as a whole.
 const PLAN_CHANGES_MAX: usize = 1024;
 
@@ -43,8 +47,18 @@ impl State {
             Record::DeviceAdded { device } => self.admit_device(device),
             Record::DeviceEnabled { id, .. } => self.known_device(id).map(drop),
             Record::DeviceCertificate { id, certificate } => {
-                self.known_device(id)?;
-                check_certificate(certificate)
+                let device = self.known_device(id)?;
+                check_certificate(certificate)?;
+                admit_certificate(device, certificate)
+            }
+            Record::DeviceRevoked { id, .. } => {
+                let device = self.known_device(id)?;
+                match device.certificates().any(|c| c.revoked_ns.is_none()) {
+                    true => Ok(()),
+                    false => Err(Failure::not_found(format!(
+                        "{id} has no certificate that could be revoked; to keep it out, disable it"
+                    ))),
+                }
             }
             Record::PartyAdded { identity } => self.admit_party(identity),
             Record::PartyEnabled { kid, .. } => match self.parties.get(kid) {
@@ -89,7 +103,16 @@ impl State {
             }
             Record::DeviceCertificate { id, certificate } => {
                 if let Some(device) = self.devices.get_mut(&id) {
+                    let now_ns = certificate.given_ns;
+                    device.earlier.extend(device.certificate.take());
+                    device.earlier.retain(|c| c.not_after_ns > now_ns);
                     device.certificate = Some(certificate);
+                }
+            }
+            Record::DeviceRevoked { id, at_ns } => {
+                if let Some(device) = self.devices.get_mut(&id) {
+                    let all = device.certificate.iter_mut().chain(&mut device.earlier);
+                    all.for_each(|c| c.revoked_ns = c.revoked_ns.or(Some(at_ns)));
                 }
             }
             Record::PartyAdded { identity } => {
@@ -165,9 +188,12 @@ impl State {
         let streams_fit = device.streams.len() <= limits::STREAMS_PER_DEVICE_MAX
             && (device.streams.is_empty() || device.kind == DeviceKind::Device);
         let watches_fit = device.watches.is_empty() || device.kind == DeviceKind::Monitor;
-        if !streams_fit || !watches_fit {
+        let hosts_fit = device.hosts.len() <= HOSTS_MAX
+            && (device.hosts.is_empty() || device.kind == DeviceKind::Gateway);
+        if !streams_fit || !watches_fit || !hosts_fit {
             return Err(Failure::bad_input(
-                "streams are listed for a device (at most 64), watched devices for a monitor",
+                "streams are listed for a device (at most 64), watched devices for a monitor, host \
+                 names for a gateway (at most 32)",
             ));
         }
         device
@@ -279,6 +305,21 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// As long as a certificate is in force it is remembered, so that it can be revoked.
+fn admit_certificate(device: &Device, newest: &Certificate) -> Outcome<()> {
+    let in_force = device
+        .certificates()
+        .filter(|c| c.not_after_ns > newest.given_ns)
+        .count();
+    if in_force < CERTIFICATES_MAX {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "{} has {in_force} certificates that have not expired; register it under another name",
+        device.id
+    )))
 }
 
 fn check_certificate(certificate: &Certificate) -> Outcome<()> {

@@ -96,10 +96,13 @@ fn steps() -> Vec<(&'static str, Step)> {
                 Certificate {
                     serial,
                     fingerprint,
+                    given_ns: 1,
                     not_after_ns: 5,
+                    revoked_ns: None,
                 },
             )
         }),
+        ("revoke", |r| r.revoke_device(&id("bed-1"), 2)),
         ("disable", |r| r.enable_device(&id("ward"), false)),
         ("enable", |r| r.enable_device(&id("ward"), true)),
         ("patient", |r| {
@@ -398,6 +401,105 @@ fn rules_of_devices_streams_and_patients_hold() {
     );
     registry.set_patient(first, kid(3)).unwrap();
     assert_eq!(seen(&registry), before, "saying it again changes nothing");
+}
+
+#[test]
+fn revoking_takes_every_certificate_given_so_far_and_none_given_later() {
+    let registry = open(&FakeDisk::new(), 1);
+    let bed = id("bed-1");
+    let gone = kind(registry.revoke_device(&bed, 1));
+    assert_eq!(gone, FailureKind::NotFound);
+    registry
+        .add_device(Device::new(bed.clone(), DeviceKind::Device))
+        .unwrap();
+    // Nothing was given to it: there is nothing to revoke, and saying "done" would be a lie.
+    assert_eq!(kind(registry.revoke_device(&bed, 1)), FailureKind::NotFound);
+    let give = |serial: u8, given_ns: i64, not_after_ns: i64| {
+        let certificate = Certificate {
+            serial: format!("{serial:02x}"),
+            fingerprint: "00".repeat(32),
+            given_ns,
+            not_after_ns,
+            revoked_ns: None,
+        };
+        registry.set_certificate(&bed, certificate)
+    };
+    let revoked = || -> Vec<(String, Option<i64>)> {
+        let all = registry.revoked().into_iter();
+        all.map(|c| (c.serial, c.revoked_ns)).collect()
+    };
+    give(1, 10, 100).unwrap();
+    give(2, 20, 200).unwrap();
+    assert!(revoked().is_empty());
+    let changes = registry.changes();
+    registry.revoke_device(&bed, 30).unwrap();
+    assert!(registry.changes() > changes);
+    let both = vec![("02".to_owned(), Some(30)), ("01".to_owned(), Some(30))];
+    assert_eq!(revoked(), both);
+    assert_eq!(
+        kind(registry.revoke_device(&bed, 31)),
+        FailureKind::NotFound
+    );
+    give(3, 40, 300).unwrap();
+    assert_eq!(revoked(), both, "the new one counts");
+    registry.revoke_device(&bed, 50).unwrap();
+    assert_eq!(revoked().len(), 3);
+    // Its first has expired by now and is forgotten; the others are still in force, so still revoked.
+    give(4, 150, 400).unwrap();
+    let serials: Vec<String> = revoked().into_iter().map(|(s, _)| s).collect();
+    assert_eq!(serials, ["03", "02"]);
+    for serial in 5..=65 {
+        give(serial, 150, 400).unwrap();
+    }
+    assert_eq!(kind(give(66, 150, 400)), FailureKind::Refused);
+    give(66, 450, 500).unwrap();
+}
+
+#[test]
+fn a_log_from_before_revocation_is_read() {
+    use chordae_base::journal::{Journal, Settings};
+    let disk = FakeDisk::new();
+    let settings = Settings {
+        dir: Path::new(DIR).join("log"),
+        segment_bytes: 1 << 20,
+        record_bytes_max: 1 << 16,
+    };
+    let journal = Journal::open(Arc::new(disk.clone()), settings)
+        .unwrap()
+        .journal;
+    let old = r#"{"change":"device-added","device":{"id":"bed-1","kind":"device","enabled":true,"gateway":null,"streams":[],"watches":[],"certificate":null}}"#;
+    journal.commit(&[old.into()]).unwrap();
+    assert_eq!(open(&disk, 1).devices().len(), 1);
+}
+
+#[test]
+fn a_gateway_has_its_devices_and_its_names() {
+    let registry = open(&FakeDisk::new(), 1);
+    let ward = Device {
+        hosts: vec!["ward.example.org".to_owned()],
+        ..Device::new(id("ward"), DeviceKind::Gateway)
+    };
+    registry.add_device(ward).unwrap();
+    let named = Device {
+        hosts: vec!["bed.example.org".to_owned()],
+        ..Device::new(id("bed-0"), DeviceKind::Device)
+    };
+    assert_eq!(kind(registry.add_device(named)), FailureKind::BadInput);
+    for name in ["bed-2", "bed-1"] {
+        let gateway = Some(id("ward"));
+        let device = Device::new(id(name), DeviceKind::Device);
+        registry.add_device(Device { gateway, ..device }).unwrap();
+    }
+    registry
+        .add_device(Device::new(id("bed-3"), DeviceKind::Device))
+        .unwrap();
+    let behind: Vec<_> = registry
+        .behind(&id("ward"))
+        .into_iter()
+        .map(|d| d.id)
+        .collect();
+    assert_eq!(behind, [id("bed-1"), id("bed-2")]);
+    assert!(registry.behind(&id("bed-1")).is_empty());
 }
 
 #[test]
