@@ -71,7 +71,8 @@ pub struct FrameRecord {
     pub t0_ns: i64,
     /// Samples per lead.
     pub samples: u32,
-    /// Claimed time plus this is the mapped time; 0 when synced or parked.
+    /// Claimed time plus this is the mapped time; 0 when synced. Of a parked frame, which is not mapped
+    /// yet: receive time plus this is what its clock will be compared with.
     pub offset_ns: i64,
     /// The clock the mapping was made for.
     pub clock: ClockKind,

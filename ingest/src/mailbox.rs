@@ -28,6 +28,8 @@ pub struct Arrival {
     pub content: Content,
     /// Monotonic time at the door.
     pub at_mono_ns: u64,
+    /// When a gateway received it, by the gateway's clock.
+    pub relayed_ns: Option<i64>,
     /// Which door, for the metrics.
     pub door: &'static str,
     /// Who sent it.

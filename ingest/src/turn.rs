@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     core::{
         admission::Admission,
-        arrival::{Content, Notice, Offer, Verdict},
+        arrival::{Content, Notice, Offer, Verdict, arrived_ns},
         judge::{Answers, Effect, Step},
         park::Body,
         ports::{Downstream, LiveFrame, Newest},
@@ -159,6 +159,7 @@ impl Turner {
             stream,
             content,
             at_mono_ns,
+            relayed_ns,
             door,
             conn,
             can_be_told,
@@ -178,6 +179,7 @@ impl Turner {
             stream,
             content,
             now,
+            arrived_ns: arrived_ns(now.wall_ns, relayed_ns),
             conn,
             can_be_told,
         };

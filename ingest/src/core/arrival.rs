@@ -72,11 +72,25 @@ pub struct Offer {
     pub content: Content,
     /// Our receive time; ours never less than the one before.
     pub now: Now,
+    /// What the device's clock is compared with: the gateway's receive time where there is one, else the
+    /// wall clock of `now`. See [`arrived_ns`].
+    pub arrived_ns: i64,
     /// Who sent it.
     pub conn: ConnId,
     /// Whether the sender's protocol can carry a refusal. Where it cannot (MQTT 3.1.1), what would come
     /// back for ever is quarantined and acknowledged.
     pub can_be_told: bool,
+}
+
+/// When something first met a clock of the house, by the wall clock `wall_ns` of now and the receive time
+/// that a gateway gave with it.
+///
+/// It may lie as far back as it likes: a gateway hands over in an hour what it has spooled for a week, and
+/// the week is what the device's clock must be compared with. Samples that a wrong gateway clock maps out
+/// of the window go to quarantine like any others. It may not lie ahead of us: then the gateway's clock is
+/// wrong, or ours, and ours is what the window of formats.md 2 is measured with.
+pub fn arrived_ns(wall_ns: i64, relayed_ns: Option<i64>) -> i64 {
+    relayed_ns.map_or(wall_ns, |relayed| relayed.min(wall_ns))
 }
 
 /// Why something was not taken. The sender may drop it: sending it again would not help.

@@ -50,6 +50,7 @@ impl Core {
         let q = Quarantined {
             stream: offer.stream.clone(),
             recv_ns: offer.now.ours_ns,
+            arrived_ns: None,
             reason: reason.into(),
             frame,
             waits: false,
@@ -94,6 +95,7 @@ impl Core {
         let q = Quarantined {
             stream: stream.clone(),
             recv_ns,
+            arrived_ns: None,
             reason: reason.into(),
             frame: Some(head.into()),
             waits: false,

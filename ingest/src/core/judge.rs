@@ -184,7 +184,7 @@ impl Core {
             stream,
             head,
             &birth.birth,
-            offer.now.wall_ns,
+            offer.arrived_ns,
             offer.now.wall_ns,
         ) {
             Target::Waits => self.park(offer, head, payload, "no-offset"),
@@ -213,13 +213,14 @@ impl Core {
                     print: head.print,
                     payload: payload.clone(),
                 };
-                Step::Done(self.store(frame, end_ns, offer.now), place_label(place))
+                let effects = self.store(frame, end_ns, offer.arrived_ns, offer.now);
+                Step::Done(effects, place_label(place))
             }
         }
     }
 
     /// A new frame that goes into a bucket, and those that have waited for its offset.
-    fn store(&mut self, frame: FrameRecord, end_ns: i64, now: Now) -> Vec<Effect> {
+    fn store(&mut self, frame: FrameRecord, end_ns: i64, arrived_ns: i64, now: Now) -> Vec<Effect> {
         let (stream, number) = (frame.stream.clone(), frame.boot);
         let (seq, place, payload) = (frame.seq, frame.place, frame.payload.clone());
         let mut effects = Vec::new();
@@ -241,7 +242,7 @@ impl Core {
                 &stream,
                 Newest {
                     mapped_end_ns: end_ns,
-                    recv_ns: now.wall_ns,
+                    recv_ns: arrived_ns,
                 },
             );
             let topic = format!("chordae/v1/{}/{}/live", stream.device, stream.stream);
@@ -328,7 +329,7 @@ impl Core {
         let waiting = Waiting {
             head: head.clone(),
             recv_ns,
-            wall_ns: offer.now.wall_ns,
+            arrived_ns: offer.arrived_ns,
             body,
         };
         if !self.boot(stream, head.boot).parked.put(waiting) {
@@ -350,7 +351,8 @@ impl Core {
             recv_ns,
             t0_ns: head.t0_ns,
             samples: head.samples,
-            offset_ns: 0,
+            // It has none yet. How long before us a gateway received it stands here until it has.
+            offset_ns: offer.arrived_ns.saturating_sub(recv_ns),
             clock: head.clock,
             place: Place::Parked,
             print: head.print,

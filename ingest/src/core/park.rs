@@ -37,8 +37,8 @@ pub struct Waiting {
     pub head: FrameHead,
     /// When it was received, by our time: what its timers run from.
     pub recv_ns: i64,
-    /// The same by the wall clock: what its clock is compared with.
-    pub wall_ns: i64,
+    /// What its clock is compared with; see [`super::arrival::arrived_ns`].
+    pub arrived_ns: i64,
     /// Where its payload lies.
     pub body: Body,
 }

@@ -18,6 +18,9 @@ pub struct Quarantined {
     pub stream: StreamKey,
     /// Our receive time.
     pub recv_ns: i64,
+    /// What its clock will be compared with, where that is another time and the frame still waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub arrived_ns: Option<i64>,
     /// Why it lies here.
     pub reason: String,
     /// The frame's head, where it is a frame.

@@ -75,7 +75,13 @@ impl Core {
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> Option<Waiting> {
-        match self.target(stream, &waiting.head, birth, waiting.wall_ns, now.wall_ns) {
+        match self.target(
+            stream,
+            &waiting.head,
+            birth,
+            waiting.arrived_ns,
+            now.wall_ns,
+        ) {
             Target::Waits => return Some(waiting),
             Target::Outside(reason) => {
                 self.settle_waiting(stream, waiting, reason, now.ours_ns, effects)
@@ -103,7 +109,7 @@ impl Core {
                 if !h.historical {
                     let newest = Newest {
                         mapped_end_ns: end_ns,
-                        recv_ns: waiting.wall_ns,
+                        recv_ns: waiting.arrived_ns,
                     };
                     self.note_newest(stream, newest);
                 }
@@ -149,7 +155,7 @@ impl Core {
         let head: &FrameHead = &newest.head;
         let span = birth.birth.rate.after_ns(u64::from(head.samples)).ok();
         let end = span.and_then(|span| head.t0_ns.checked_add(span));
-        let offset = end.and_then(|end| newest.wall_ns.checked_sub(end));
+        let offset = end.and_then(|end| newest.arrived_ns.checked_sub(end));
         let (seq, clock) = (head.seq, head.clock);
         if let Some(offset_ns) = offset {
             boot.clock.put(seq, Setting { offset_ns, clock });
@@ -198,6 +204,7 @@ impl Core {
         let q = Quarantined {
             stream: stream.clone(),
             recv_ns: waiting.recv_ns,
+            arrived_ns: (waiting.arrived_ns != waiting.recv_ns).then_some(waiting.arrived_ns),
             reason: reason.into(),
             frame: Some((&waiting.head).into()),
             waits,

@@ -148,7 +148,7 @@ impl Core {
             Place::Parked => Some(Waiting {
                 head: head_of(record)?,
                 recv_ns: record.recv_ns,
-                wall_ns: record.recv_ns,
+                arrived_ns: record.recv_ns.saturating_add(record.offset_ns),
                 body: Body::Wal(position),
             }),
             Place::Live | Place::Late => None,
@@ -199,7 +199,7 @@ impl Core {
             let waiting = Waiting {
                 head: note.into(),
                 recv_ns: q.recv_ns,
-                wall_ns: q.recv_ns,
+                arrived_ns: q.arrived_ns.unwrap_or(q.recv_ns),
                 body,
             };
             self.aside

@@ -446,6 +446,7 @@ fn aside(stream: StreamKey, recv_ns: i64, reason: &str, frame: Option<FrameNote>
     Quarantined {
         stream,
         recv_ns,
+        arrived_ns: None,
         reason: reason.to_owned(),
         frame,
         waits: false,

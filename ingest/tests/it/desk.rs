@@ -7,7 +7,7 @@ use chordae_base::{
     wire::{Birth, Frame},
 };
 use chordae_ingest::core::{
-    arrival::{ConnId, Content, Offer, Verdict},
+    arrival::{ConnId, Content, Offer, Verdict, arrived_ns},
     judge::{Answers, Effect, Step},
     park::Body,
     quarantined::Quarantined,
@@ -33,6 +33,8 @@ pub(crate) struct Desk {
     pub(crate) log: Vec<WalRecord>,
     pub(crate) aside: Vec<(Quarantined, Bytes)>,
     pub(crate) now: i64,
+    /// A gateway's receive time, for what is offered next.
+    pub(crate) relayed: Option<i64>,
     pub(crate) room: bool,
     pub(crate) same_rows: Option<bool>,
     pub(crate) asked: usize,
@@ -48,6 +50,7 @@ impl Desk {
             log: Vec::new(),
             aside: Vec::new(),
             now: NOW,
+            relayed: None,
             room: true,
             same_rows: Some(true),
             asked: 0,
@@ -68,6 +71,7 @@ impl Desk {
             stream,
             content,
             now,
+            arrived_ns: arrived_ns(now.wall_ns, self.relayed),
             conn: ConnId(conn),
             can_be_told,
         };

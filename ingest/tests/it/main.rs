@@ -20,3 +20,4 @@ mod session_packets;
 mod support;
 mod ward;
 mod wire;
+mod zmtp;

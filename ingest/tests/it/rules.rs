@@ -305,6 +305,7 @@ fn gaps_are_counted_and_the_newest_live_frame_is_known() {
             stream: desk.stream.clone(),
             content: content(&frame(1, seq, NOW, 1)),
             now: at(NOW),
+            arrived_ns: NOW,
             conn: ConnId(1),
             can_be_told: true,
         };

@@ -214,6 +214,7 @@ fn after_a_wild_wall_clock_samples_are_compared_with_the_right_one_again() {
             ours_ns,
             wall_ns: NOW,
         },
+        arrived_ns: NOW,
         conn: ConnId(1),
         can_be_told: true,
     };
@@ -235,6 +236,84 @@ fn after_a_wild_wall_clock_samples_are_compared_with_the_right_one_again() {
             (record.recv_ns, record.offset_ns),
             (ours_ns, 0),
             "the log does not go back"
+        );
+    }
+}
+
+/// formats.md 2: a gateway's receive time serves the clock offset, and nothing else.
+#[test]
+fn a_gateways_receive_time_is_what_a_clock_is_compared_with() {
+    let unknown = |seq: u64| Frame {
+        clock: ClockKind::Unknown,
+        ..frame(1, seq, seconds(i64::try_from(seq).unwrap()), 1)
+    };
+    let hour = seconds(3600);
+    let mut desk = Desk::new();
+    desk.birth(&birth(1));
+    // Spooled for an hour: its samples lie an hour back, its record and our timers do not.
+    desk.relayed = Some(NOW - hour);
+    assert_eq!(desk.frame(&unknown(0)), durable("late"));
+    let last = desk.last();
+    assert_eq!(
+        (last.offset_ns, last.recv_ns),
+        (NOW - hour - seconds(1), NOW)
+    );
+    // Synced: it says its own time.
+    assert_eq!(
+        desk.frame(&frame(1, 1, NOW - seconds(2), 1)),
+        durable("live")
+    );
+    // The negative control: received by ourselves, the same frame of another boot is of now.
+    desk.relayed = None;
+    desk.birth(&birth(2));
+    let direct = Frame {
+        boot: 2,
+        ..unknown(0)
+    };
+    assert_eq!(desk.frame(&direct), durable("live"));
+    assert_eq!(desk.last().offset_ns, NOW - seconds(1));
+    // A gateway that is ahead of us is not believed.
+    desk.birth(&birth(3));
+    desk.relayed = Some(NOW + hour);
+    let ahead = Frame {
+        boot: 3,
+        ..unknown(0)
+    };
+    assert_eq!(desk.frame(&ahead), durable("live"));
+    assert_eq!(desk.last().offset_ns, NOW - seconds(1));
+    // One that has lost its clock maps its frames out of the window: kept aside, with the reason.
+    for (boot, relayed) in [(4, 0), (5, i64::MIN)] {
+        desk.birth(&birth(boot));
+        desk.relayed = Some(relayed);
+        let lost = Frame { boot, ..unknown(0) };
+        assert_eq!(desk.frame(&lost), durable("quarantined"));
+    }
+    let reasons: Vec<_> = desk.aside.iter().map(|(q, _)| q.reason.as_str()).collect();
+    assert_eq!(reasons, ["past", "time-overflow"]);
+}
+
+#[test]
+fn a_gateways_receive_time_outlives_waiting_and_restarts() {
+    let unknown = Frame {
+        clock: ClockKind::Unknown,
+        ..frame(1, 0, 0, 1)
+    };
+    // In the log, in the log across a restart, in quarantine, there across a restart.
+    for (minutes, restarts) in [(0, false), (0, true), (11, false), (11, true)] {
+        let mut desk = Desk::new();
+        desk.relayed = Some(NOW - seconds(600));
+        assert_eq!(desk.frame(&unknown), durable("parked-no-birth"));
+        desk.tick(NOW + seconds(60 * minutes));
+        assert_eq!(desk.aside.len(), usize::from(minutes > 0));
+        if restarts {
+            desk.restart().unwrap();
+        }
+        desk.birth(&birth(1));
+        let last = desk.last();
+        assert_eq!(
+            (last.place, last.offset_ns),
+            (Place::Late, NOW - seconds(601)),
+            "{minutes} minutes, restarted: {restarts}"
         );
     }
 }

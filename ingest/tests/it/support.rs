@@ -280,6 +280,7 @@ impl Sender {
             stream: stream.clone(),
             content,
             at_mono_ns: self.handle.mono_ns(),
+            relayed_ns: None,
             door: "test",
             conn: self.conn,
             can_be_told: self.can_be_told,

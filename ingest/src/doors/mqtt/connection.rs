@@ -255,6 +255,7 @@ impl Connection {
             stream,
             content,
             at_mono_ns: self.parts.clock.mono_ns(),
+            relayed_ns: None,
             door: "mqtt",
             conn: self.conn,
             can_be_told: self.session.can_be_told(),
