@@ -109,6 +109,7 @@ impl Turner {
             std::thread::sleep(CONTROL_LAZY);
         }
         let wrote = self.commit(&mut todo)?;
+        self.show();
         self.tell(&mut todo);
         self.send(now_ns)?;
         self.idle(wrote)?;
