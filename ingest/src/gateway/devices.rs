@@ -107,6 +107,7 @@ impl Registry for Devices {
         Some(DeviceEntry {
             enabled: device.enabled,
             streams: device.streams.clone(),
+            revoked: device.revoked.clone(),
             ..DeviceEntry::new(DeviceKind::Device)
         })
     }
@@ -144,6 +145,7 @@ mod tests {
                 id: id.clone(),
                 streams: vec![],
                 enabled,
+                revoked: vec!["0a".into()],
             }]
         };
         devices.replace(listed(true)).unwrap();
@@ -152,7 +154,7 @@ mod tests {
         assert!(
             devices
                 .device(&id)
-                .is_some_and(|d| d.enabled && d.kind == DeviceKind::Device)
+                .is_some_and(|d| d.enabled && d.kind == DeviceKind::Device && d.revoked == ["0a"])
         );
         devices.replace(listed(false)).unwrap();
         disk.crash();

@@ -48,7 +48,8 @@ impl FromStr for Target {
         if !named || port == 0 {
             return Err(bad());
         }
-        if !tls && !(host == "localhost" || address.is_some_and(|a| a.is_loopback())) {
+        let here = host == "localhost" || address.is_some_and(|a| a.is_loopback());
+        if !(tls || here) {
             return Err(Failure::refused(format!(
                 "{url:?}: without TLS only this machine may be reached; use zmq+tls://"
             )));

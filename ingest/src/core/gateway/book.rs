@@ -290,7 +290,7 @@ impl Book {
         let Some(line) = self.lines.get_mut(stream) else {
             return Turn::Passes;
         };
-        let Some(entry) = line.next() else {
+        let Some(entry) = line.waiting() else {
             return Turn::Passes;
         };
         let known = if entry.birth {

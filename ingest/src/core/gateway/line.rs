@@ -81,7 +81,7 @@ impl Line {
     }
 
     /// What goes next, if anything waits.
-    pub fn next(&mut self) -> Option<Entry> {
+    pub fn waiting(&mut self) -> Option<Entry> {
         let mut at = self.index(self.cursor);
         loop {
             let entry = self.queue.get(at)?;

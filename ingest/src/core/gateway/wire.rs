@@ -32,6 +32,9 @@ pub struct Listed {
     pub streams: Vec<StreamName>,
     /// A disabled one is refused.
     pub enabled: bool,
+    /// Serials of its revoked certificates.
+    #[serde(default)]
+    pub revoked: Vec<String>,
 }
 
 /// What the node upstream says.
