@@ -178,6 +178,8 @@ pub const CLIENT_SESSIONS_MAX: usize = 100_000;
 pub const FILTER_DEPTH_MAX: usize = 16;
 /// Bytes of a topic or filter.
 pub const FILTER_BYTES_MAX: usize = 4096;
+/// Deliveries with QoS > 0 that one client may have unfinished, whatever it allows.
+pub const DELIVERIES_MAX: usize = 512;
 /// Messages that wait for one session; the oldest goes first.
 pub const SESSION_QUEUE_MAX: usize = 16_384;
 /// Bytes of messages that wait for one session or are in flight to it.
@@ -189,7 +191,7 @@ pub const RETAINED_PER_OWNER_MAX: usize = 256;
 /// Bytes of them.
 pub const RETAINED_OWNER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Retained messages in all.
-pub const RETAINED_MAX: usize = 1_000_000;
+pub const RETAINED_MAX: usize = 262_144;
 /// Bytes of them.
 pub const RETAINED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Commands of one device that wait or are listed; the oldest finished one is forgotten first.

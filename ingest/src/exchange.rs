@@ -10,20 +10,41 @@
 //! A failed commit ends the thread: whoever waits hears nothing, and the node exits.
 
 mod handle;
+mod log;
+mod metrics;
+mod turn;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use chordae_base::{
-    Failure, Outcome,
+    Failure, Outcome, limits,
     seams::{Clock, Disk, Entropy},
 };
 use prometheus::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+use self::{
+    handle::{Letter, Mailbox},
+    log::Log,
+    metrics::Metrics,
+    turn::{Times, Turner},
+};
+use crate::core::{exchange::board::Board, steady::Steady};
 
 pub use handle::{CommandLine, CommandState, ExchangeHandle};
+
+/// How long the loop waits when nothing comes.
+const TICK: Duration = Duration::from_millis(100);
+/// The same while some connection has deliveries in its channel: more may wait for the room.
+const BUSY_TICK: Duration = Duration::from_millis(10);
+/// Bytes of requests after which a batch is committed although more waits.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What the exchange is made of. The node hands it over.
 pub struct Parts {
@@ -47,17 +68,48 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens the journal, finds again what was kept, and starts the thread. Doors may open after this.
+    /// Whoever was connected has lost the connection: wills without a delay are published here.
     ///
     /// # Errors
     /// `Damaged`, naming file and offset; `Io`.
     pub fn open(parts: Parts) -> Outcome<Self> {
+        Self::open_with(parts, limits::JOURNAL_SEGMENT_BYTES)
+    }
+
+    /// The same with segments of another size.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(parts: Parts, segment_bytes: u64) -> Outcome<Self> {
+        let metrics = Metrics::register(&parts.metrics)?;
+        let mut board = Board::default();
+        let log = Log::open(parts.disk, parts.dir, segment_bytes, &mut board)?;
+        let mono = parts.clock.mono_ns();
+        let mut steady = Steady::new(board.newest_ns(), mono);
+        let now_ns = steady.read(parts.clock.wall_ns(), mono);
+        // What this changes is in the snapshot, and nobody is connected to hear of it.
+        let fx = board.recovered(now_ns);
+        metrics.count(&fx);
+        metrics.show(&board, true);
+        let log = log.begin(&board)?;
         let (handle, mailbox) = ExchangeHandle::new();
+        let turner = Turner {
+            board,
+            log: Some(log),
+            steady,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            metrics,
+            bell: mailbox.changed.clone(),
+            outs: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            entries: Vec::new(),
+            times: Times::default(),
+        };
         let thread = thread::Builder::new()
             .name("exchange".into())
-            .spawn(move || {
-                drop((mailbox, parts));
-                Ok(())
-            })
+            .spawn(move || serve(turner, mailbox))
             .map_err(|err| Failure::os("start the exchange thread", &err))?;
         Ok(Self { handle, thread })
     }
@@ -77,4 +129,54 @@ impl Exchange {
             .join()
             .unwrap_or_else(|_| Err(Failure::internal("the exchange thread panicked")))
     }
+}
+
+/// The loop. Returns when it is stopped, when every handle is gone, or at the first failure.
+fn serve(mut turner: Turner, mailbox: Mailbox) -> Outcome<()> {
+    let mut letters = mailbox.letters;
+    let ended = serve_until(&mut turner, &mut letters);
+    if let Err(failure) = &ended {
+        tracing::error!(%failure, "the exchange ends; nothing is answered any more");
+    }
+    ended
+}
+
+fn serve_until(turner: &mut Turner, letters: &mut mpsc::Receiver<Letter>) -> Outcome<()> {
+    // Only for its timer: a blocking receive of a tokio channel knows no timeout.
+    let waiter = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|err| Failure::os("start the exchange timer", &err))?;
+    loop {
+        let wait = if turner.busy.is_empty() {
+            TICK
+        } else {
+            BUSY_TICK
+        };
+        let first = waiter.block_on(async { tokio::time::timeout(wait, letters.recv()).await });
+        let mut batch = Vec::new();
+        match first {
+            Ok(None) => return turner.finish(),
+            Ok(Some(letter)) => batch.push(letter),
+            Err(_) => {}
+        }
+        let mut bytes: usize = batch.iter().map(Letter::bytes).sum();
+        while batch.len() < limits::COMMIT_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(letter) = letters.try_recv() else {
+                break;
+            };
+            bytes += letter.bytes();
+            batch.push(letter);
+        }
+        if let Some(reply) = turner.turn(batch)? {
+            return stop(turner, reply);
+        }
+    }
+}
+
+fn stop(turner: &mut Turner, reply: oneshot::Sender<()>) -> Outcome<()> {
+    turner.finish()?;
+    // Whoever asked may have given up waiting.
+    reply.send(()).ok();
+    Ok(())
 }

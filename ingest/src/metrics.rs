@@ -129,7 +129,8 @@ impl Metrics {
     }
 }
 
-fn kept<C: Collector + Clone + 'static>(
+/// Registers a metric that has been made.
+pub(crate) fn kept<C: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<C>,
 ) -> Outcome<C> {
