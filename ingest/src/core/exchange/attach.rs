@@ -17,6 +17,7 @@ use std::{
 use super::{
     board::{Board, Timer},
     effects::Effects,
+    message::Wish,
     record::{About, Record},
     request::{Answer, Denied, Hello, ToClient},
     session::{Link, Session},
@@ -80,7 +81,10 @@ impl Board {
                 cut: false,
             });
         }
-        fx.answer(conn, token, Answer::Attached { present });
+        let kept = self.sessions.get(&key).map_or_else(Vec::new, |session| {
+            session.wishes.values().map(|w| Wish::clone(w)).collect()
+        });
+        fx.answer(conn, token, Answer::Attached { present, kept });
         self.forget_expired(&key, now_ns, fx);
         self.offer_commands(&key, now_ns);
         self.pump(&key, now_ns, fx);
