@@ -25,6 +25,13 @@ pub enum Command {
     /// Serves a data folder.
     #[command(after_help = "Example:  chordae serve --config /var/lib/chordae/chordae.toml")]
     Serve(ServeArgs),
+    /// Serves devices at the bedside: keeps what they send until the node upstream has it.
+    #[command(
+        after_help = "Example:  chordae gateway --data ward-3 --init --name ward-3 --uplink zmq+tls://ecg.example.org:5556\n\
+        \x20         chordae device add ward-3 --kind gateway --host ward-3.example.org --out ward-3/keys --data SERVER\n\
+        \x20         chordae gateway --data ward-3"
+    )]
+    Gateway(GatewayArgs),
     /// Devices, gateways and monitors.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -463,6 +470,26 @@ pub struct TamperArgs {
     /// What to do to it (see the list with a wrong name).
     #[arg(long)]
     pub how: String,
+}
+
+/// `chordae gateway`.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayArgs {
+    /// Its settings; default: gateway.toml in its folder.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Its folder: spool, list of devices; default: that of the settings.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Writes commented settings instead of serving.
+    #[arg(long)]
+    pub init: bool,
+    /// With --init: where the node upstream is.
+    #[arg(long, value_name = "URL", requires = "init")]
+    pub uplink: Option<String>,
+    /// With --init: the gateway's name; its certificate is looked for in keys/NAME.crt.
+    #[arg(long, default_value = "gateway", requires = "init")]
+    pub name: String,
 }
 
 /// `chordae status`.

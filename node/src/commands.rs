@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod admin;
+mod gateway;
 pub mod init;
 pub(crate) mod key;
 pub mod pull;
@@ -31,6 +32,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Demo(args) => crate::demo::run(args).await,
         Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(&args).await,
+        Command::Gateway(args) => gateway::run(&args).await,
         Command::Device(args) => admin::device(args).await,
         Command::Party(args) => admin::party(args).await,
         Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),

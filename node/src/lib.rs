@@ -16,6 +16,7 @@ pub mod commands;
 pub mod control;
 pub mod demo;
 pub mod folder;
+pub mod gateway;
 pub mod keyfile;
 pub mod listen;
 pub mod log;

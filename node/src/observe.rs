@@ -1,6 +1,6 @@
 //! `/metrics`, `/livez`, `/readyz`: what an operator's machines ask.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use prometheus::{IntGauge, Registry, TextEncoder};
@@ -9,31 +9,40 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     reasons: Arc<Mutex<Vec<(&'static str, String)>>>,
+    notes: Arc<Mutex<Vec<(&'static str, String)>>>,
 }
 
 impl Readiness {
     /// Says that a part is not ready, and why; `None` takes it back.
     pub fn set(&self, part: &'static str, reason: Option<String>) {
-        // A panic elsewhere cannot leave a plain list half-changed: its content is still right.
-        let mut reasons = self
-            .reasons
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        reasons.retain(|(name, _)| *name != part);
-        reasons.extend(reason.map(|why| (part, why)));
+        put(&self.reasons, part, reason);
+    }
+
+    /// Says what is worth knowing and keeps nobody from being ready; `None` takes it back.
+    pub fn note(&self, part: &'static str, note: Option<String>) {
+        put(&self.notes, part, note);
     }
 
     /// One line per part that is not ready.
     pub fn reasons(&self) -> Vec<String> {
-        let reasons = self
-            .reasons
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        reasons
-            .iter()
-            .map(|(part, why)| format!("{part}: {why}"))
-            .collect()
+        lines(&self.reasons)
     }
+}
+
+type Said = Mutex<Vec<(&'static str, String)>>;
+
+// A panic elsewhere cannot leave a plain list half-changed: its content is still right.
+fn put(said: &Said, part: &'static str, what: Option<String>) {
+    let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.retain(|(name, _)| *name != part);
+    said.extend(what.map(|what| (part, what)));
+}
+
+fn lines(said: &Said) -> Vec<String> {
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    said.iter()
+        .map(|(part, what)| format!("{part}: {what}"))
+        .collect()
 }
 
 /// The probes and metrics of one server.
@@ -48,7 +57,11 @@ pub fn router(registry: Registry, ready: Readiness) -> Router {
 async fn readyz(State((_, ready)): State<(Registry, Readiness)>) -> (StatusCode, String) {
     let reasons = ready.reasons();
     if reasons.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        let notes: String = lines(&ready.notes)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect();
+        return (StatusCode::OK, format!("ready\n{notes}"));
     }
     (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n")
 }

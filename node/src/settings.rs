@@ -94,7 +94,7 @@ pub struct Ledger {
 }
 
 /// An address, or `off`.
-fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+pub(crate) fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
     if text == "off" {
         return Ok(None);
@@ -173,36 +173,7 @@ impl Settings {
     /// # Errors
     /// `BadInput` naming line and key.
     pub fn parse(text: &str, env: &[(String, String)]) -> Outcome<Self> {
-        let bad = |e: toml::de::Error| {
-            let before = e
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            Failure::bad_input(format!("line {line}: {}", e.message()))
-        };
-        // Parsed once as it stands, so that an error names the line the operator wrote.
-        let _: Self = toml::from_str(text).map_err(bad)?;
-        let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
-        for (name, value) in env {
-            let Some(key) = name.strip_prefix("CHORDAE_") else {
-                continue;
-            };
-            let Some((section, key)) = key.split_once('_') else {
-                continue;
-            };
-            let section = table
-                .entry(section.to_ascii_lowercase())
-                .or_insert_with(|| toml::Table::new().into());
-            let section = section.as_table_mut().ok_or_else(|| {
-                Failure::bad_input(format!("{name}: there is no such section of settings"))
-            })?;
-            let key = key.to_ascii_lowercase().replace('_', "-");
-            section.insert(key, env_value(value));
-        }
-        let settings: Self = table.try_into().map_err(|e: toml::de::Error| {
-            Failure::bad_input(format!("environment: {}", e.message()))
-        })?;
+        let settings: Self = from_toml(text, env)?;
         settings.check()?;
         Ok(settings)
     }
@@ -264,6 +235,46 @@ impl Settings {
     pub fn anchor_ns(&self) -> i64 {
         i64::from(self.ledger.anchor_seconds) * SECOND_NS
     }
+}
+
+/// Settings of any kind from text, then `CHORDAE_*` overrides.
+///
+/// # Errors
+/// `BadInput` naming line and key.
+pub(crate) fn from_toml<S: serde::de::DeserializeOwned>(
+    text: &str,
+    env: &[(String, String)],
+) -> Outcome<S> {
+    let bad = |e: toml::de::Error| {
+        let before = e
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        Failure::bad_input(format!("line {line}: {}", e.message()))
+    };
+    // Parsed once as it stands, so that an error names the line the operator wrote.
+    let _: S = toml::from_str(text).map_err(bad)?;
+    let mut table: toml::Table = toml::from_str(text).map_err(bad)?;
+    for (name, value) in env {
+        let Some(key) = name.strip_prefix("CHORDAE_") else {
+            continue;
+        };
+        let Some((section, key)) = key.split_once('_') else {
+            continue;
+        };
+        let section = table
+            .entry(section.to_ascii_lowercase())
+            .or_insert_with(|| toml::Table::new().into());
+        let section = section.as_table_mut().ok_or_else(|| {
+            Failure::bad_input(format!("{name}: there is no such section of settings"))
+        })?;
+        let key = key.to_ascii_lowercase().replace('_', "-");
+        section.insert(key, env_value(value));
+    }
+    table
+        .try_into()
+        .map_err(|e: toml::de::Error| Failure::bad_input(format!("environment: {}", e.message())))
 }
 
 /// A number or boolean where it reads as one, else text.

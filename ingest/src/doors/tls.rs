@@ -244,7 +244,22 @@ pub struct Identity {
 /// `Refused` for a certificate without exactly one identity of ours.
 pub fn identity(tls: &ServerConnection) -> Outcome<Identity> {
     let cert = tls.peer_certificates().and_then(<[_]>::first);
-    let cert = cert.ok_or_else(|| Failure::refused("no client certificate"))?;
+    identity_of(cert.ok_or_else(|| Failure::refused("no client certificate"))?)
+}
+
+/// Who a certificate of our own names: of the first in the PEM.
+///
+/// # Errors
+/// `BadInput` for PEM that is none, `Refused` for a certificate without exactly one identity of ours.
+pub fn peer_of(cert_pem: &[u8]) -> Outcome<Peer> {
+    let chain = certs("the certificate", cert_pem)?;
+    let cert = chain
+        .first()
+        .ok_or_else(|| bad("the certificate", "none"))?;
+    identity_of(cert).map(|identity| identity.peer)
+}
+
+fn identity_of(cert: &[u8]) -> Outcome<Identity> {
     let bad = |why: String| Failure::refused(format!("a client certificate: {why}"));
     let (_, parsed) = X509Certificate::from_der(cert).map_err(|err| bad(err.to_string()))?;
     let names = parsed

@@ -14,9 +14,9 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use chordae_base::{DeviceId, Failure, FailureKind, Outcome, seams::Clock};
+use chordae_base::{DeviceId, FailureKind, Outcome, seams::Clock};
 
-use super::devices::Devices;
+use super::{devices::Devices, uplink::apart};
 use crate::{
     core::{
         gateway::wire::{self, Heard},
@@ -89,8 +89,7 @@ impl<'a> Courier<'a> {
             }
             Heard::Devices(listed) => {
                 let devices = Arc::clone(self.devices);
-                let kept = tokio::task::spawn_blocking(move || devices.replace(listed)).await;
-                kept.unwrap_or_else(|_| Err(Failure::internal("a thread panicked")))?;
+                apart(move || devices.replace(listed)).await?;
                 self.deliver(out).await?;
             }
             Heard::Answer(_) | Heard::Other => {}

@@ -57,14 +57,17 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 /// A node that has not been heard for so long is left.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
+/// Reads the certificates as they are now; may block.
+pub type Certificates = dyn Fn() -> Outcome<Arc<ClientConfig>> + Send + Sync;
+
 /// What an uplink is made of. The node hands it over.
 pub struct Parts {
     /// The gateway's name.
     pub name: DeviceId,
     /// Where the node is.
     pub target: Target,
-    /// For a target with TLS.
-    pub tls: Option<Arc<ClientConfig>>,
+    /// For a target with TLS: asked for every connection, so that a renewed certificate needs no restart.
+    pub tls: Option<Arc<Certificates>>,
     /// The spool.
     pub spool: mpsc::Sender<Said>,
     /// Commands, replies, status.
@@ -115,7 +118,11 @@ async fn connection(
 ) -> Result<std::convert::Infallible, Failure> {
     let late = || Failure::busy(format!("{} does not answer", parts.target));
     let deadline = Instant::now() + limits::HANDSHAKE_TIMEOUT;
-    let connecting = link::connect(&parts.target, parts.tls.as_ref());
+    let tls = match parts.tls.clone() {
+        Some(read) => Some(apart(move || read()).await?),
+        None => None,
+    };
+    let connecting = link::connect(&parts.target, tls.as_ref());
     let socket = time::timeout_at(deadline, connecting)
         .await
         .map_err(|_| late())??;
@@ -133,6 +140,14 @@ async fn connection(
     let ended = talk.converse(items).await;
     tell(&parts.spool, Said::Gone).await?;
     ended
+}
+
+/// Runs what blocks on a thread that may.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Outcome<T> + Send + 'static,
+) -> Outcome<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::internal("a thread panicked")))
 }
 
 async fn tell(spool: &mpsc::Sender<Said>, said: Said) -> Outcome<()> {
