@@ -46,8 +46,6 @@ use settings::{GatewaySettings, Keys};
 
 /// How long an orderly stop waits for the node to take what is in the spool.
 const DRAIN: Duration = Duration::from_secs(5);
-/// What a gateway without a certificate is called.
-const NAMELESS: &str = "gateway";
 
 /// See the module.
 pub struct Gateway {
@@ -76,7 +74,7 @@ impl Gateway {
         let held = Folder::new(&data).hold()?;
         let name = match settings.mqtt.tls.is_some() || target.tls {
             true => identity(&settings.keys)?,
-            false => DeviceId::new(NAMELESS)?,
+            false => settings.name()?,
         };
         let registry = prometheus::Registry::new();
         let ready = Readiness::default();

@@ -74,7 +74,7 @@ class Server:
     def start(self, timeout=60):
         self.err = open(self.folder / "stderr.log", "ab")
         self.process = subprocess.Popen(
-            [*self.prefix, str(self.binary), "serve", "--config", str(self.folder / "chordae.toml")],
+            [*self.prefix, *self.command()],
             stdout=subprocess.PIPE, stderr=self.err, text=True)
         self.doors, lines, end = {}, queue.Queue(), time.monotonic() + timeout
         # A thread, because a pipe that is read line by line cannot be asked whether there is more.
@@ -94,6 +94,9 @@ class Server:
             if words[:1] == ["ready"]:
                 return self
         raise AssertionError("the server was not ready in time")
+
+    def command(self):
+        return [str(self.binary), "serve", "--config", str(self.folder / "chordae.toml")]
 
     @property
     def mqtt(self):

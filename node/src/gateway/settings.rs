@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chordae_base::{Failure, Outcome, limits};
+use chordae_base::{DeviceId, Failure, Outcome, limits};
 use chordae_ingest::{core::gateway::gate::SpoolBounds, gateway::link::Target};
 use serde::Deserialize;
 
@@ -43,11 +43,13 @@ pub struct Mqtt {
 }
 
 /// See `gateway.toml`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Uplink {
     /// Where the node is.
     pub url: String,
+    /// Who we are, where no certificate says it.
+    pub name: String,
 }
 
 /// See `gateway.toml`.
@@ -77,6 +79,15 @@ impl Default for Mqtt {
         Self {
             tls: Some(SocketAddr::from(([0, 0, 0, 0], 8883))),
             plain: None,
+        }
+    }
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            name: "gateway".into(),
         }
     }
 }
@@ -147,6 +158,7 @@ impl GatewaySettings {
                 "spool.max-bytes must be 1048576 to 1099511627776",
             ));
         }
+        self.name()?;
         if !self.uplink.url.is_empty() {
             self.target()?;
         }
@@ -167,6 +179,14 @@ impl GatewaySettings {
         target.map_err(|e: Failure| e.during("uplink.url"))
     }
 
+    /// Who we are, where no certificate says it.
+    ///
+    /// # Errors
+    /// `BadInput` for what is no name.
+    pub fn name(&self) -> Outcome<DeviceId> {
+        DeviceId::new(self.uplink.name.as_str()).map_err(|e| e.during("uplink.name"))
+    }
+
     /// How much the spool may hold.
     pub fn bounds(&self) -> SpoolBounds {
         SpoolBounds {
@@ -181,6 +201,7 @@ impl GatewaySettings {
 pub fn written(name: &str, url: &str) -> String {
     TEMPLATE
         .replace("url = \"\"", &format!("url = \"{url}\""))
+        .replace("name = \"gateway\"", &format!("name = \"{name}\""))
         .replace("\"keys/gateway.", &format!("\"keys/{name}."))
 }
 
@@ -200,6 +221,7 @@ mod tests {
         let text = written("ward-3", "zmq+tls://ecg.example.org:5556");
         let parsed = GatewaySettings::parse(&text, &[]).unwrap();
         assert_eq!(parsed.target().unwrap().port, 5556);
+        assert_eq!(parsed.name().unwrap().as_str(), "ward-3");
         assert_eq!(parsed.keys.cert, Path::new("keys/ward-3.crt"));
         assert_eq!(parsed.keys.key, Path::new("keys/ward-3.key"));
     }

@@ -11,6 +11,7 @@ const RULES: &[&str] = &[
     "conflict",
     "not-authorised",
     "parts",
+    "seq",
     "too-many-streams",
     "topic",
 ];
