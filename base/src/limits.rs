@@ -116,6 +116,8 @@ pub const ARRIVALS_QUEUE: usize = 4096;
 pub const FEED_QUEUE: usize = 8192;
 /// Seal orders waiting for the sealer.
 pub const SEAL_QUEUE: usize = 256;
+/// Births waiting to be announced to monitors.
+pub const BIRTHS_QUEUE: usize = 1024;
 /// Replies waiting for one connection.
 pub const CONNECTION_QUEUE: usize = 1024;
 /// Events waiting for the sequencer.
@@ -131,6 +133,18 @@ pub const TRAIL_QUEUE: usize = 1024;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// From accept to identity, in all.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Peers of one address that have no identity yet.
+pub const UNKNOWN_PER_ADDRESS_MAX: usize = 4096;
+/// Connects of one identity per second, and at once.
+pub const CONNECTS_PER_ID: u32 = 5;
+/// See [`CONNECTS_PER_ID`].
+pub const CONNECTS_PER_ID_BURST: u32 = 50;
+/// TLS handshakes of one address per second, and at once: a ward may stand behind one address.
+pub const CONNECTS_PER_ADDRESS: u32 = 500;
+/// See [`CONNECTS_PER_ADDRESS`].
+pub const CONNECTS_PER_ADDRESS_BURST: u32 = 10_000;
+/// Identities and addresses whose connects are counted.
+pub const GATE_KEYS_MAX: usize = 65_536;
 /// Bytes of an MQTT packet before identity.
 pub const CONNECT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an MQTT packet after it.
@@ -149,18 +163,12 @@ pub const ZMTP_PROPERTIES_MAX: usize = 32;
 pub const ZMTP_IDENTITY_BYTES_MAX: usize = 255;
 /// Bytes of a PING's context (rfc 37).
 pub const ZMTP_CONTEXT_BYTES_MAX: usize = 16;
-/// Bytes of a ZeroMQ peer's messages that wait for their ack or nack; there may be [`INFLIGHT_MAX`].
-pub const ZMQ_INFLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Messages in a row that a ZeroMQ peer may not say; it is cut at the last.
-pub const ZMQ_STRIKES_MAX: usize = 16;
-/// PINGs of a ZeroMQ peer that are answered in a second.
-pub const ZMQ_PONGS_PER_S: u32 = 10;
-/// A silent ZeroMQ peer is asked whether it is there; after [`KEEP_ALIVE_MAX`] it is cut.
-pub const ZMQ_PING_EVERY: Duration = Duration::from_secs(10);
-/// A ZeroMQ peer that was told `full` is not read for so long, or until there is room.
-pub const ZMQ_FULL_PAUSE_NS: u64 = 1_000_000_000;
-/// Streams whose right to be spoken for is remembered per connection.
-pub const ZMQ_AUTHORISED_MAX: usize = 4096;
+/// Bytes of publishes of one connection that wait: beyond, it is not read. One publish always fits.
+pub const OPEN_BYTES_MAX: usize = 1024 * 1024;
+/// Topic aliases of a connection, each way.
+pub const TOPIC_ALIASES_MAX: u16 = 16;
+/// Seconds that a session may outlive its connection.
+pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 86_400;
 /// Keep-alive of a client that asks for none or more.
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(300);
 /// Subscriptions of a connection.
@@ -301,8 +309,6 @@ pub const GATEWAY_DEVICES_MAX: usize = 4096;
 // Relations that other code relies on.
 const _: () = assert!(SLOT_NS_DEFAULT % PAGE_NS == 0 && SLOT_NS_MAX % PAGE_NS == 0);
 const _: () = assert!(PAYLOAD_BYTES_MAX < RECORD_BYTES_MAX);
-const _: () = assert!(ZMTP_MESSAGE_BYTES_MAX < ZMQ_INFLIGHT_BYTES_MAX);
-const _: () = assert!((INFLIGHT_MAX as usize) < CONNECTION_QUEUE);
 const _: () = assert!(BLOCK_EVENTS_MAX < LEDGER_QUEUE);
 const _: () = assert!((RECORD_BYTES_MAX as u64) < WAL_SEGMENT_BYTES);
 

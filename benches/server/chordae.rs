@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::Read, net::SocketAddr, path::Path, sync::Ar
 use chordae_base::{
     DeviceId, Failure, Outcome, RangeSet, StreamKey, limits,
     record::WalRecord,
-    seams::real::{OsClock, OsDisk},
+    seams::real::{OsClock, OsDisk, OsEntropy},
     wire::Frame,
 };
 use chordae_ingest::{
@@ -16,6 +16,7 @@ use chordae_ingest::{
         ports::{DeviceEntry, DeviceKind, Downstream, History, Registry},
     },
     doors::mqtt::{DoorParts, DoorSettings, MqttDoor},
+    exchange::{self, Exchange},
     fanout::NoFanout,
     metrics::Metrics,
     service::{Ingest, Parts},
@@ -104,7 +105,21 @@ pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<(
         connections_max: limits::CONNECTIONS_MAX,
     };
     let clock = Arc::new(OsClock);
-    let parts = DoorParts::new(handle.clone(), registry, clock, Arc::new(NoFanout), metrics);
+    let exchange = Exchange::open(exchange::Parts {
+        disk: Arc::new(OsDisk),
+        clock: Arc::new(OsClock),
+        entropy: Arc::new(OsEntropy),
+        dir: dir.join("mqtt"),
+        metrics: prometheus::Registry::new(),
+    })?;
+    let parts = DoorParts::new(
+        handle.clone(),
+        exchange.handle(),
+        registry,
+        clock,
+        Arc::new(NoFanout),
+        metrics,
+    );
     let door = runtime.block_on(MqttDoor::open(settings, parts))?;
     tell(door.address())?;
     let closed = std::io::stdin().read_to_end(&mut Vec::new());
@@ -114,5 +129,6 @@ pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<(
         handle.stop().await
     })?;
     drop(handle);
+    drop(exchange);
     ingest.join()
 }

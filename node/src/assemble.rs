@@ -3,11 +3,11 @@
 //! ```text
 //! links, chunks ─▶ catalogue      registry      ledger      trail
 //!        └──────────┬────────────────┴────────────┴───────────┘
-//!                 notary      WAL opened, folded ─▶ windower (replays) ─▶ ingest loop ─▶ doors ─▶ HTTP
+//!                 notary   exchange   WAL opened, folded ─▶ windower (replays) ─▶ ingest loop ─▶ doors ─▶ HTTP
 //! ```
 //!
 //! Doors open last: until then nobody can be acknowledged. The stop is the reverse: doors, ingest (everything
-//! offered is committed and told), windower (everything is sealed and linked), notary (everything is
+//! offered is committed and told), exchange, windower (everything is sealed and linked), notary (everything is
 //! anchored), ledger. A crash anywhere in a stop is an ordinary crash.
 
 use std::{
@@ -29,6 +29,7 @@ use chordae_chain::{keys::Role, link::Link, trust::TrustFile};
 use chordae_chunker::{self as chunker, Chunker, Input};
 use chordae_ingest::{
     core::{admission::AdmissionLimits, ports::Downstream},
+    exchange::{self, Exchange, ExchangeHandle},
     fanout::{Fanout, RouterFanout},
     mailbox::IngestHandle,
     metrics::Metrics as IngestMetrics,
@@ -44,6 +45,7 @@ use chordae_storage::{Catalogue, Committer, directory::Directory, registry::Regi
 
 use crate::{
     adapters::{Chunks, Head, Known, Log, News, Records, Sink, Stored, Who},
+    births::Births,
     folder::Folder,
     keyfile,
     observe::Readiness,
@@ -77,6 +79,8 @@ pub struct House {
     pub service: Arc<Service>,
     /// The way into the ingest loop.
     pub ingest: IngestHandle,
+    /// Messages between clients: sessions, statuses, commands.
+    pub exchange: ExchangeHandle,
     /// The way into the windower.
     pub feed: Feed,
     /// Live frames to monitors.
@@ -86,6 +90,8 @@ pub struct House {
     /// What readers should trust.
     pub trust: TrustFile,
     ingest_loop: Ingest,
+    exchange_loop: Exchange,
+    births: tokio::task::JoinHandle<()>,
     windower: JoinHandle<Outcome<()>>,
 }
 
@@ -296,6 +302,14 @@ pub fn build(
             * chordae_base::time::SECOND_NS,
         metrics: ingest_metrics.clone(),
     })?;
+    let exchange_loop = Exchange::open(exchange::Parts {
+        disk: Arc::clone(&disk),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        dir: home.mqtt(),
+        metrics: metrics.clone(),
+    })?;
+    let exchange = exchange_loop.handle();
     let news = News::default();
     let chunker::Handle { input, join } = Chunker::start(
         chunker::Parts {
@@ -318,7 +332,8 @@ pub fn build(
     ready.set("log", Some("replaying the write-ahead log".into()));
     let join = replayed(&feed, join)?;
     ready.set("log", None);
-    let ingest_loop = recovered.run(Box::new(feed.clone()))?;
+    let (downstream, births) = Births::new(feed.clone(), exchange.clone())?;
+    let ingest_loop = recovered.run(Box::new(downstream))?;
     let ingest = ingest_loop.handle();
     news.reach(ingest.clone());
 
@@ -349,11 +364,14 @@ pub fn build(
         notary,
         service,
         ingest,
+        exchange,
         feed,
         fanout,
         ingest_metrics,
         trust,
         ingest_loop,
+        exchange_loop,
+        births,
         windower: join,
     })
 }
@@ -397,8 +415,13 @@ impl House {
     pub async fn stop(self) -> Outcome<()> {
         // A loop that has failed already cannot be stopped; its own error is the one to report.
         let asked = self.ingest.stop().await;
+        // The last births are announced before the exchange stops.
+        self.births.await.ok();
+        let hushed = self.exchange.stop().await;
         let Self {
             ingest_loop,
+            exchange_loop,
+            exchange,
             ingest,
             windower,
             feed,
@@ -406,8 +429,9 @@ impl House {
             ledger,
             ..
         } = self;
-        drop(ingest);
+        drop((ingest, exchange));
         apart(move || {
+            let hushed = exchange_loop.join().and(hushed);
             ingest_loop.join().and(asked)?;
             let (reply, stopped) = sync_channel(1);
             feed.send(Input::Stop { reply })?;
@@ -428,7 +452,7 @@ impl House {
             notary.settle()?;
             notary.stop();
             ledger.stop();
-            Ok(())
+            hushed
         })
         .await
     }

@@ -31,6 +31,8 @@ rooms! {
     wal => "wal",
     /// Frames kept apart with their reasons.
     quarantine => "quarantine",
+    /// Messages between clients: sessions, wills, retained messages, commands.
+    mqtt => "mqtt",
     /// Devices, streams, parties.
     registry => "registry",
     /// Session records.

@@ -113,7 +113,15 @@ impl Gateway {
         })
         .await?;
 
-        let doors = open_doors(&settings, &spool, &devices, &seams, &door_metrics).await?;
+        let doors = open_doors(
+            &settings,
+            &spool,
+            &exchange,
+            &devices,
+            &seams,
+            &door_metrics,
+        )
+        .await?;
         listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
         let (trouble, troubled) = watch::channel(Some("not connected yet".to_owned()));
         let keys = settings.keys.clone();
@@ -215,12 +223,14 @@ impl Gateway {
 async fn open_doors(
     settings: &GatewaySettings,
     spool: &Spool,
+    exchange: &Exchange,
     devices: &Arc<Devices>,
     seams: &Seams,
     metrics: &Metrics,
 ) -> Outcome<Vec<(&'static str, MqttDoor)>> {
     let parts = DoorParts::new(
         spool.handle(),
+        exchange.handle(),
         Arc::clone(devices) as Arc<dyn Registry>,
         Arc::clone(&seams.clock),
         // Monitors of a ward behind a gateway watch at the node.

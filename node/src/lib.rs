@@ -10,6 +10,7 @@ use chordae_base::{Failure, FailureKind};
 mod adapters;
 pub mod assemble;
 pub mod authority;
+mod births;
 pub mod cli;
 pub mod client;
 pub mod commands;

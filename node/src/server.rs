@@ -106,11 +106,14 @@ impl Server {
 
         let parts = DoorParts::new(
             house.ingest.clone(),
+            house.exchange.clone(),
             Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
             Arc::clone(&clock),
             Arc::clone(&house.fanout),
             house.ingest_metrics.clone(),
-        );
+        )
+        .profile(settings.mqtt.profile())
+        .origins(&settings.mqtt.origins);
         let mut doors = Vec::new();
         if let Some(listen) = settings.mqtt.tls {
             let keys = home.clone();
@@ -200,9 +203,12 @@ impl Server {
         &self.home
     }
 
-    /// Completes when ingest has failed: nothing can be acknowledged any more.
+    /// Completes when ingest or the exchange has failed: nothing can be acknowledged any more.
     pub async fn failed(&self) {
-        self.house.ingest.ended().await;
+        tokio::select! {
+            () = self.house.ingest.ended() => {}
+            () = self.house.exchange.ended() => {}
+        }
     }
 
     /// The orderly stop: doors closed, everything acknowledged sealed, linked and anchored.

@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use chordae_base::{Failure, Outcome, limits, time::SECOND_NS};
+use chordae_ingest::core::mqtt::profile::Profile;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::folder;
@@ -41,6 +42,26 @@ pub struct Mqtt {
     /// Plain listener, loopback only.
     #[serde(deserialize_with = "listener")]
     pub plain: Option<SocketAddr>,
+    /// Web pages that may connect beside those of this host.
+    #[serde(deserialize_with = "list")]
+    pub origins: Vec<String>,
+    /// Any client id, any topic.
+    pub open: bool,
+    /// Filters that nobody may subscribe to where any topic may be.
+    #[serde(deserialize_with = "list")]
+    pub refuse: Vec<String>,
+}
+
+impl Mqtt {
+    /// What the doors are for.
+    pub fn profile(&self) -> Profile {
+        match self.open {
+            false => Profile::Closed,
+            true => Profile::Open {
+                refuse: self.refuse.clone(),
+            },
+        }
+    }
 }
 
 /// See `chordae.toml`.
@@ -103,6 +124,20 @@ pub(crate) fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Sock
     text.parse().map(Some).map_err(|_| bad())
 }
 
+/// A list, or in the environment one text with commas.
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Listed {
+        Many(Vec<String>),
+        Text(String),
+    }
+    Ok(match Listed::deserialize(from)? {
+        Listed::Many(many) => many,
+        Listed::Text(text) => text.split(',').map(|one| one.trim().to_owned()).collect(),
+    })
+}
+
 fn addr(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -112,6 +147,9 @@ impl Default for Mqtt {
         Self {
             tls: Some(SocketAddr::from(([0, 0, 0, 0], 8883))),
             plain: None,
+            origins: Vec::new(),
+            open: false,
+            refuse: Vec::new(),
         }
     }
 }
@@ -194,6 +232,12 @@ impl Settings {
                     "{key} = {addr}: a listener without TLS must be on loopback (127.0.0.1 or [::1])"
                 )));
             }
+        }
+        if self.mqtt.open && self.mqtt.tls.is_some() {
+            return Err(Failure::bad_input(
+                "mqtt.open lets anybody publish anything: it is for tests on loopback; set mqtt.tls = \"off\" \
+                 and use mqtt.plain, or mqtt.open = false",
+            ));
         }
         let slot = i64::from(self.chunks.slot_seconds) * SECOND_NS;
         if slot == 0 || slot % limits::PAGE_NS != 0 || slot > limits::SLOT_NS_MAX {
@@ -323,6 +367,20 @@ mod tests {
             err.contains("mqtt.plain") && err.contains("loopback"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn any_topic_is_for_loopback_only() {
+        let tls = "[mqtt]\nopen = true\nplain = \"127.0.0.1:0\"\n";
+        let err = Settings::parse(tls, &[]).unwrap_err().why;
+        assert!(
+            err.contains("mqtt.open") && err.contains("loopback"),
+            "{err}"
+        );
+        let env = [("CHORDAE_MQTT_REFUSE".to_owned(), "a/b, c".to_owned())];
+        let settings = Settings::parse(&format!("{tls}tls = \"off\"\n"), &env).unwrap();
+        let refuse = ["a/b", "c"].map(str::to_owned).to_vec();
+        assert_eq!(settings.mqtt.profile(), Profile::Open { refuse });
     }
 
     #[test]

@@ -19,5 +19,4 @@ pub mod release;
 pub mod saved;
 pub mod state;
 pub mod steady;
-pub mod zmq;
 pub mod zmtp;

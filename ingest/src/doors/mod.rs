@@ -4,4 +4,3 @@
 pub(crate) mod capped;
 pub mod mqtt;
 pub mod tls;
-pub mod zmq;

@@ -9,14 +9,11 @@ use chordae_ingest::{
     fanout::{Fanout, RouterFanout},
 };
 use rumqttc::{Event, Packet, QoS, mqttbytes::v4, v5};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 
 use crate::{
     support::{House, birth, runtime, until},
-    ward::{
-        Authority, Ward, client4, connect_tls, frames, plain_connect, stream4, stream5, to_the_end,
-        tunnel,
-    },
+    ward::{Authority, Ward, client4, frames, plain_connect, stream4, stream5, to_the_end, tunnel},
 };
 
 #[test]
@@ -53,50 +50,6 @@ fn acknowledged_means_in_the_log_for_both_versions_over_tls() {
         }
         assert_eq!(there.len(), sent.len(), "nothing twice");
         drop(ward);
-    });
-}
-
-#[test]
-fn silent_and_slow_sockets_are_closed_and_delay_nobody() {
-    runtime().block_on(async {
-        let (house, _) = House::in_memory();
-        let ward = Ward::new(house);
-        let ca = Authority::new();
-        let (plain, tls) = (ward.plain().await, ward.tls(&ca).await);
-        let mut silent = Vec::new();
-        for n in 0..60 {
-            let door = if n % 2 == 0 { &plain } else { &tls };
-            silent.push(TcpStream::connect(door.address()).await.unwrap());
-        }
-        let mut slow = TcpStream::connect(plain.address()).await.unwrap();
-        slow.write_all(&[0x10, 20]).await.unwrap();
-        let mut huge = TcpStream::connect(plain.address()).await.unwrap();
-        huge.write_all(&[0x10, 0xff, 0xff, 0xff, 0x7f])
-            .await
-            .unwrap();
-        assert!(
-            to_the_end(&mut huge).await.is_empty(),
-            "refused at the header"
-        );
-        // They wait; others are served at once.
-        plain_connect(&plain, "tool", 4, 10).await;
-        let identity = ca.client(&["urn:chordae:device:bed-7"]);
-        connect_tls(&tls, &ca, &identity).await.unwrap();
-        for byte in [0, 4, b'M'] {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            slow.write_all(&[byte]).await.unwrap();
-        }
-        to_the_end(&mut slow).await;
-        for socket in &mut silent {
-            to_the_end(socket).await;
-        }
-        let gauge = ward.metrics.connections.with_label_values(&["mqtt"]);
-        until("all are counted out", || gauge.get() <= 0).await;
-        let timeouts = ward
-            .metrics
-            .refused
-            .with_label_values(&["handshake-timeout"]);
-        assert!(timeouts.get() >= 61, "{}", timeouts.get());
     });
 }
 

@@ -9,21 +9,19 @@
 
 mod desk;
 mod door;
-mod door_identity;
 mod fanout;
 mod model;
+mod rows_connect;
+mod rows_door;
+mod rows_packets;
+mod rows_publish;
 mod rules;
 mod rules_clock;
 mod service;
 mod session;
-mod session_packets;
 mod spool;
 mod support;
 mod uplink_model;
 mod ward;
 mod wire;
-mod zmq_door;
-mod zmq_rows;
-mod zmq_session;
-mod zmq_ward;
 mod zmtp;

@@ -89,15 +89,18 @@ impl Known {
         Arc::new(known)
     }
 
+    /// A certificate of a device counts no more.
+    pub(crate) fn revoke(&self, name: &str, serial: &str) {
+        let mut devices = self.devices.lock().unwrap();
+        let entry = devices.get_mut(&name.parse().unwrap()).unwrap();
+        entry.revoked.push(serial.into());
+    }
+
     pub(crate) fn put(&self, name: &str, kind: DeviceKind, enabled: bool) {
         let entry = DeviceEntry {
             enabled,
             ..DeviceEntry::new(kind)
         };
-        self.put_entry(name, entry);
-    }
-
-    pub(crate) fn put_entry(&self, name: &str, entry: DeviceEntry) {
         self.devices
             .lock()
             .unwrap()
@@ -242,6 +245,11 @@ impl House {
         let sink = Sink::default();
         let ingest = self.open().unwrap().run(Box::new(sink.clone())).unwrap();
         (ingest, sink)
+    }
+
+    /// Time since 1970 in some seconds, for certificates.
+    pub(crate) fn in_seconds(&self, seconds: i64) -> Duration {
+        Duration::from_secs(u64::try_from(self.now() / SECOND_NS + seconds).unwrap())
     }
 
     pub(crate) fn now(&self) -> i64 {

@@ -2,19 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chordae_base::wire::Frame;
+use chordae_base::{seams::real::OsEntropy, wire::Frame};
 use chordae_ingest::{
-    core::ports::Registry,
+    core::{mqtt::profile::Profile, ports::Registry},
     doors::{
         mqtt::{DoorParts, DoorSettings, MqttDoor},
         tls::{Material, Tls},
     },
+    exchange::{self, Exchange},
     metrics::Metrics,
     service::Ingest,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, RevokedCertParams, SanType,
 };
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, v5};
 use rustls::{
@@ -45,6 +46,14 @@ impl Authority {
         }
     }
 
+    pub(crate) fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    pub(crate) fn into_issuer(self) -> CertifiedIssuer<'static, KeyPair> {
+        self.issuer
+    }
+
     pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
@@ -55,7 +64,7 @@ impl Authority {
         (cert.pem(), key.serialize_pem())
     }
 
-    pub(crate) fn server(&self) -> (String, String) {
+    fn server(&self) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -76,10 +85,37 @@ pub(crate) fn client_params(uris: &[&str]) -> CertificateParams {
     params
 }
 
+/// A revocation list that holds until a year begins.
+pub(crate) fn crl(authority: &Authority, serials: &[&[u8]], until: i32) -> String {
+    let revoked = serials.iter().map(|serial| RevokedCertParams {
+        serial_number: serial.to_vec().into(),
+        revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let list = CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(until, 1, 1),
+        crl_number: vec![1].into(),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let signed = list.signed_by(authority.issuer()).unwrap();
+    signed.pem().unwrap()
+}
+
+/// The reason of a DISCONNECT that is all there is.
+pub(crate) fn bye(bytes: &[u8]) -> Option<u8> {
+    let whole = bytes.first() == Some(&0xe0) && bytes.len() == 2 + usize::from(bytes[1]);
+    whole.then(|| bytes[2])
+}
+
 /// A node's worth of doors.
 pub(crate) struct Ward {
     pub(crate) house: House,
     pub(crate) ingest: Ingest,
+    _exchange: Exchange,
     sink: Sink,
     pub(crate) parts: DoorParts,
     pub(crate) metrics: Metrics,
@@ -89,8 +125,17 @@ impl Ward {
     pub(crate) fn new(house: House) -> Self {
         let (ingest, sink) = house.start();
         let metrics = house.metrics();
+        let exchange = Exchange::open(exchange::Parts {
+            disk: Arc::clone(&house.disk),
+            clock: Arc::clone(&house.clock),
+            entropy: Arc::new(OsEntropy),
+            dir: "/data/mqtt".into(),
+            metrics: prometheus::Registry::new(),
+        })
+        .unwrap();
         let parts = DoorParts::new(
             ingest.handle(),
+            exchange.handle(),
             Arc::clone(&house.registry) as Arc<dyn Registry>,
             Arc::clone(&house.clock),
             Arc::clone(&house.fanout),
@@ -100,6 +145,7 @@ impl Ward {
         Self {
             house,
             ingest,
+            _exchange: exchange,
             sink,
             parts,
             metrics,
@@ -115,14 +161,24 @@ impl Ward {
         MqttDoor::open(settings, self.parts.clone()).await.unwrap()
     }
 
+    /// The same ward, where any topic may be used.
+    pub(crate) fn open(mut self) -> Self {
+        self.parts = self.parts.profile(Profile::Open { refuse: vec![] });
+        self
+    }
+
     pub(crate) async fn tls(&self, authority: &Authority) -> MqttDoor {
+        self.tls_with(authority, None).await
+    }
+
+    pub(crate) async fn tls_with(&self, authority: &Authority, crl: Option<String>) -> MqttDoor {
         let (cert, key) = authority.server();
         let ca = authority.pem();
         let material = Material {
             ca: ca.into_bytes(),
             cert: cert.into_bytes(),
             key: key.into_bytes(),
-            crl: None,
+            crl: crl.map(String::into_bytes),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
         let settings = DoorSettings {
@@ -174,7 +230,7 @@ pub(crate) async fn tunnel(
     port
 }
 
-pub(crate) async fn connect_tls_to(
+async fn connect_tls_to(
     address: std::net::SocketAddr,
     ca: &Authority,
     (cert, key): &(String, String),

@@ -1,15 +1,19 @@
 //! One connection of the session machine, with the codec of a real client on the other side.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::BytesMut;
 use chordae_base::limits;
 use chordae_ingest::core::{
     decode::Shape,
+    exchange::{
+        message::Wish,
+        request::{Answer, Request, ToClient},
+    },
     identify::Peer,
     mqtt::{
-        outgoing,
-        session::{Act, Input, Session},
+        profile::Profile,
+        session::{Act, Effects, Input, Session},
     },
     ports::DeviceKind,
 };
@@ -20,17 +24,26 @@ use rumqttc::{
 
 use crate::support::Known;
 
-/// One connection: bytes in, bytes out, and what else it wanted.
+/// One connection: bytes in, bytes out, and what else it wanted. Behind it an exchange that takes up every
+/// session and grants every subscription; what is published is answered by the test.
 pub(crate) struct Wire {
     pub(crate) session: Session,
     pub(crate) registry: Arc<Known>,
     pub(crate) now: u64,
     pub(crate) acts: Vec<Act>,
     pub(crate) out: BytesMut,
+    /// What the exchange holds of this session.
+    pub(crate) kept: BTreeMap<String, Wish>,
+    pub(crate) present: bool,
+    fx: Effects,
 }
 
 impl Wire {
     pub(crate) fn new(peer: Peer) -> Self {
+        Self::within(peer, Profile::Closed)
+    }
+
+    pub(crate) fn within(peer: Peer, profile: Profile) -> Self {
         let registry = Known::with(&[
             ("bed-7", DeviceKind::Device),
             ("bed-8", DeviceKind::Device),
@@ -38,25 +51,54 @@ impl Wire {
             ("gate", DeviceKind::Gateway),
         ]);
         registry.put("old", DeviceKind::Device, false);
-        let (acts, out) = (Vec::new(), BytesMut::new());
         Self {
-            session: Session::new(peer),
+            session: Session::new(peer, Arc::new(profile), "auto-1".into()),
             registry,
             now: 0,
-            acts,
-            out,
+            acts: Vec::new(),
+            out: BytesMut::new(),
+            kept: BTreeMap::new(),
+            present: false,
+            fx: Effects::default(),
         }
     }
 
     pub(crate) fn take(&mut self, input: Input) {
-        let acts = self.session.take(input, self.now, self.registry.as_ref());
-        for act in &acts {
-            if let Act::Send(packet) = act {
-                let (version, max) = (self.session.version(), self.session.packet_max());
-                outgoing::write(version, packet, max, &mut self.out);
+        let registry = self.registry.as_ref();
+        self.session.take(input, self.now, registry, &mut self.fx);
+        self.out.extend_from_slice(&self.fx.out.split());
+        for act in std::mem::take(&mut self.fx.acts) {
+            let answer = match &act {
+                Act::Exchange(token, request) => self.answer(request).map(|a| (*token, a)),
+                _ => None,
+            };
+            self.acts.push(act);
+            if let Some((token, answer)) = answer {
+                self.take(Input::Exchange(ToClient::Answer(token, answer)));
             }
         }
-        self.acts.extend(acts);
+    }
+
+    fn answer(&mut self, request: &Request) -> Option<Answer> {
+        match request {
+            Request::Attach(_) => Some(Answer::Attached {
+                present: self.present,
+                kept: self.kept.values().cloned().collect(),
+            }),
+            Request::Subscribe(wishes) => {
+                let keep = |wish: &Wish| {
+                    self.kept.insert(wish.filter.clone(), wish.clone());
+                    Ok(wish.qos)
+                };
+                Some(Answer::Subscribed(wishes.iter().map(keep).collect()))
+            }
+            Request::Unsubscribe(filters) => {
+                let known = filters.iter().map(|f| self.kept.remove(f).is_some());
+                Some(Answer::Unsubscribed(known.collect()))
+            }
+            Request::Release(_) => Some(Answer::Released { known: false }),
+            _ => None,
+        }
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
@@ -91,6 +133,13 @@ impl Wire {
         (!self.out.is_empty()).then(|| v5::Packet::read(&mut self.out, None).unwrap())
     }
 
+    /// The reason of the DISCONNECT that is all there is to read.
+    pub(crate) fn bye(&self) -> Option<u8> {
+        let whole =
+            self.out.first() == Some(&0xe0) && self.out.len() == 2 + usize::from(self.out[1]);
+        whole.then(|| self.out[2])
+    }
+
     pub(crate) fn offers(&self) -> Vec<(u64, String, Shape)> {
         let offers = self.acts.iter().filter_map(|a| match a {
             Act::Offer {
@@ -102,6 +151,25 @@ impl Wire {
             _ => None,
         });
         offers.collect()
+    }
+
+    /// What the exchange was asked.
+    pub(crate) fn asked(&self) -> Vec<(u64, Request)> {
+        let asked = self.acts.iter().filter_map(|a| match a {
+            Act::Exchange(token, request) => Some((*token, request.clone())),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    /// The exchange has taken the newest publish.
+    pub(crate) fn taken(&mut self, matched: bool) {
+        let (token, _) = self.asked().pop().expect("nothing was asked");
+        self.told(token, Answer::Published { matched });
+    }
+
+    pub(crate) fn told(&mut self, token: u64, answer: Answer) {
+        self.take(Input::Exchange(ToClient::Answer(token, answer)));
     }
 
     pub(crate) fn refused(&self) -> Vec<&'static str> {
@@ -150,9 +218,11 @@ pub(crate) fn up5(peer: Peer, id: &str) -> Wire {
                 (v5::ConnectReturnCode::Success, false)
             );
             let p = ack.properties.unwrap();
-            assert_eq!(p.session_expiry_interval, Some(0));
+            assert_eq!(p.session_expiry_interval, None, "as asked");
             assert_eq!(p.receive_max, Some(limits::INFLIGHT_MAX));
-            assert_eq!((p.max_qos, p.topic_alias_max), (Some(1), None));
+            assert_eq!(p.topic_alias_max, Some(limits::TOPIC_ALIASES_MAX));
+            assert_eq!((p.max_qos, p.retain_available), (None, None), "all of it");
+            assert_eq!(p.shared_subscription_available, Some(0));
             assert_eq!(
                 p.max_packet_size,
                 u32::try_from(limits::PACKET_BYTES_MAX).ok()
@@ -179,3 +249,22 @@ pub(crate) fn publish5(topic: &str, qos: m5::QoS, id: u16) -> v5::Packet {
 pub(crate) const Q1: mqttbytes::QoS = mqttbytes::QoS::AtLeastOnce;
 pub(crate) const Q15: m5::QoS = m5::QoS::AtLeastOnce;
 pub(crate) const OWN: &str = "chordae/v1/bed-7/ecg/frame";
+
+/// A packet by its first byte and its body.
+pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut length = body.len();
+    while length >= 0x80 {
+        packet.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    packet.push(u8::try_from(length).unwrap());
+    packet.extend_from_slice(body);
+    packet
+}
+
+/// A text as packets carry it.
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&length[..], text.as_bytes()].concat()
+}

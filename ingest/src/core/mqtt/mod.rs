@@ -1,22 +1,29 @@
-//! The MQTT session machine, sans I/O: bytes and verdicts in, bytes and offers out.
+//! The MQTT session machine, sans I/O: bytes, verdicts and answers in, bytes, offers and requests out.
 //!
 //! ```text
-//! bytes ─▶ framing ─▶ strict ─▶ rumqttc decodes ─▶ packet ─▶ session ─▶ Act: send, offer, ask, close
+//! bytes ─▶ framing ─▶ read (strict) ─▶ packet ─▶ session ─▶ Effects: bytes (write), Act: offer, ask, close
 //! ```
 //!
-//! `strict` checks what the codec lets through (reserved flags, wildcards, NUL, doubled properties);
-//! everything above it sees only well-formed packets, of either version in one form.
-//!
-//! In this version: QoS 0 and 1; sessions and subscriptions end with their connection (`session present`
-//! is always 0, and a version 5 client is told a session expiry of 0); `status` and `cmd` replies are
-//! accepted and not kept. These are the rooms of later work.
+//! `read` holds every packet to the standard; everything above it sees only well-formed ones, of either
+//! version in one form. The session is in rooms: `connect` (who may come), `publish` (what it sends),
+//! `hearing` (what it may hear), `deliver` (how it hears it). What outlives a connection is the exchange's
+//! ([`crate::core::exchange`]); what is telemetry goes to ingest and never through it.
 
-pub mod connect;
+mod acks;
+mod alias;
+mod connect;
+mod deliver;
 pub mod framing;
-pub mod hearing;
-pub mod outgoing;
+mod hearing;
 pub mod packet;
+pub mod profile;
+mod property;
+mod publish;
+pub mod read;
 pub mod session;
 pub mod standing;
-pub mod strict;
 pub mod topic;
+mod walk;
+pub mod write;
+
+pub use walk::Text;

@@ -1,51 +1,83 @@
 //! One connection's session: what it may do, what is open, what it is told.
 //!
 //! ```text
-//!  New ──CONNECT──▶ Up ──────────────▶ Closed
-//!                   │ PUBLISH ─▶ Act::Offer ─▶ (durable) ─▶ Input::Fate ─▶ PUBACK
+//!  New ──CONNECT──▶ Attaching ──(session taken up)──▶ Up ──────────────▶ Closed
+//!   telemetry     PUBLISH ─▶ Act::Offer    ─▶ (durable) ─▶ Input::Fate     ─▶ PUBACK │ PUBREC ─▶ PUBREL ─▶ PUBCOMP
+//!   anything else PUBLISH ─▶ Act::Exchange ─▶ (kept)    ─▶ Input::Exchange ─▶ PUBACK │ PUBREC ─▶ PUBREL ─▶ PUBCOMP
 //! ```
 //!
-//! A PUBACK is made from a [`Verdict`] and from nothing else, and verdicts come after the commit. They
-//! may go out in another order than the publishes came. Each telemetry PUBLISH is offered, whatever its
-//! packet id: sameness is judged by (boot, seq), not by the transport.
+//! An acknowledgement is made from a [`Verdict`] or from an answer of the exchange and from nothing else,
+//! and both come after a commit. Acknowledgements go out in the order of their publishes. Each telemetry
+//! PUBLISH is offered, whatever its packet id: sameness is judged by (boot, seq), not by the transport.
+//! What else may be lost with the connection lies in the exchange; a session here knows only what its own
+//! connection has open, all of it bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::{Bytes, BytesMut};
 use chordae_base::{DeviceId, StreamKey, limits};
 
 use super::{
+    acks::Acks,
+    alias,
+    deliver::Sent,
     framing::{self, Broken, Raw, Version},
-    outgoing::{Outgoing, PublishCode},
-    packet::{self, Packet, Publish},
+    hearing::Judged,
+    packet::{self, Packet, kind},
+    profile::Profile,
+    publish::{Kept, Known},
     standing::{self, News},
-    strict::kind,
-    topic::{Filter, Topic},
+    topic::Filter,
+    write,
 };
 use crate::core::{
-    arrival::{Content, Refusal, Standing, Verdict},
+    arrival::{Content, Standing, Verdict},
     decode::Shape,
-    identify::{self, Peer},
+    exchange::request::{Answer, Request, ToClient},
+    identify::Peer,
     ports::{DeviceKind, LiveFrame, Registry},
 };
 
-/// Offers that may be open: beyond, the connection is not read. Notices for these, and for the open
-/// questions of [`News`], fit the connection's channel.
-pub const OPEN_MAX: usize = 512;
+/// Publishes that may wait for their acknowledgement: beyond, the connection is not read.
+pub const OPEN_MAX: usize = 384;
+/// Other questions to the exchange that may be open: beyond, the connection is not read.
+pub const ASKED_MAX: usize = 64;
+// Notices for open publishes and for the open questions of [`News`] fit the connection's channel, and so
+// do answers of the exchange in its half of theirs.
 const _: () = assert!(OPEN_MAX + standing::ASKING_MAX < limits::CONNECTION_QUEUE);
+const _: () = assert!(OPEN_MAX + ASKED_MAX < limits::CONNECTION_QUEUE / 2);
 const _: () = assert!((limits::INFLIGHT_MAX as usize) < OPEN_MAX);
+
+/// Tokens of requests that are no publish begin here.
+const REQUESTS: u64 = 1 << 63;
 
 /// Why the house ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The same device has connected again.
     TakenOver,
-    /// Disabled in the registry, or its certificate has expired.
+    /// Disabled or revoked, or its certificate has expired.
     Disabled,
-    /// The node stops, or ingest has ended.
+    /// The node stops, or a part of it has ended.
     Stopping,
     /// It does not read what we send.
     Stalled,
+}
+
+/// What became of the reply to a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replied {
+    /// Kept, and synced.
+    Kept,
+    /// There is no such command of this device.
+    Unknown,
+    /// It breaks a rule.
+    Refused,
+    /// The exchange has ended.
+    Gone,
 }
 
 /// What happens to a session.
@@ -59,10 +91,16 @@ pub enum Input {
     Fate(u64, Verdict),
     /// The answer to [`Act::Ask`].
     Standing(Standing),
+    /// The exchange answers or delivers.
+    Exchange(ToClient),
+    /// The answer to [`Act::Reply`], by its token.
+    Replied(u64, Replied),
     /// A live frame.
     Live(LiveFrame),
     /// Time has passed.
     Tick,
+    /// This identity connects too often; the answer to [`Request::Attach`] instead of the exchange's.
+    TooOften,
     /// The house ends it.
     Cut(Cut),
 }
@@ -70,8 +108,6 @@ pub enum Input {
 /// What a session wants done, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
-    /// Send this.
-    Send(Outgoing),
     /// Decode and offer this.
     Offer {
         /// Comes back with the fate.
@@ -87,8 +123,19 @@ pub enum Act {
     Hold(u64, StreamKey, Content),
     /// Ask for the standing of a boot.
     Ask(StreamKey, u64),
-    /// This is whose session it is: the one before is cut.
-    Claim(String),
+    /// Ask the exchange; the token comes back with its answer, if there is one.
+    Exchange(u64, Request),
+    /// Keep the reply to a command.
+    Reply {
+        /// Comes back with [`Input::Replied`].
+        token: u64,
+        /// Authorised.
+        device: DeviceId,
+        /// Which command.
+        id: String,
+        /// The reply.
+        payload: Bytes,
+    },
     /// Live frames of these devices are wanted (`None`: of all); replaces what was wanted before.
     Watch(BTreeSet<Option<DeviceId>>),
     /// Count a refusal.
@@ -97,24 +144,56 @@ pub enum Act {
     Close,
 }
 
-/// An offer that waits for its fate.
-#[derive(Debug, Clone)]
-struct Open {
-    /// None for QoS 0.
-    id: Option<u16>,
-    stream: StreamKey,
-    shape: Shape,
+/// What comes of an input: bytes for the peer, and acts. The connection empties both and hands them in
+/// again, so that nothing is allocated per packet.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Bytes for the peer.
+    pub out: BytesMut,
+    /// What else is to be done, in order.
+    pub acts: Vec<Act>,
+}
+
+impl Effects {
+    pub(super) fn act(&mut self, act: Act) {
+        self.acts.push(act);
+    }
+}
+
+/// A question to the exchange that is no publish.
+pub(super) enum Asked {
+    Attach,
+    /// Packet id, filters.
+    Subscribe(u16, Vec<Judged>),
+    Unsubscribe(u16, Vec<String>),
+    /// We have taken a subscription away.
+    Forget,
+    /// Packet id.
+    Release(u16),
 }
 
 pub(super) enum State {
     New,
+    /// What is told once the session is taken up: what it did not ask for.
+    Attaching(Told),
     Up,
     Closed,
+}
+
+/// See [`State::Attaching`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    pub(super) assigned: Option<String>,
+    pub(super) keep_alive: Option<u16>,
+    pub(super) expiry_s: Option<u32>,
 }
 
 /// See the module.
 pub struct Session {
     pub(super) peer: Peer,
+    pub(super) profile: Arc<Profile>,
+    /// A name for a client that brings none.
+    pub(super) spare_name: String,
     pub(super) state: State,
     pub(super) version: Version,
     /// The identity of the session: device, monitor, or on a plain listener the client id.
@@ -124,21 +203,37 @@ pub struct Session {
     /// 0: not up yet.
     pub(super) silence_max_ns: u64,
     pub(super) heard_ns: u64,
-    open: BTreeMap<u64, Open>,
-    open_acknowledged: usize,
-    /// Boot of offered births and frames, to know of which boot the news is.
-    boots: BTreeMap<u64, u64>,
-    next_token: u64,
-    pub(super) filters: BTreeSet<Filter>,
+    /// The session outlives its connection.
+    pub(super) lasting: bool,
+    /// What the exchange is to be told when the connection ends; `None`: it holds nothing of ours.
+    pub(super) farewell: Option<Request>,
+    pub(super) acks: Acks,
+    /// Ids of publishes at QoS 2 between PUBREC and PUBREL.
+    pub(super) received: BTreeMap<u16, Kept>,
+    pub(super) asked: BTreeMap<u64, Asked>,
+    next_request: u64,
+    pub(super) sent: BTreeMap<u16, Sent>,
+    pub(super) aliases: alias::Incoming,
+    pub(super) our_aliases: alias::Outgoing,
+    /// Subscriptions to topics of formats.md 2, with their identifiers.
+    pub(super) filters: BTreeMap<Filter, Option<u32>>,
+    /// Live frames of these devices come.
+    pub(super) watching: BTreeSet<Option<DeviceId>>,
     pub(super) news: News,
-    holding: usize,
+    pub(super) known: Option<Known>,
+    /// The registry's count of changes when the filters were last looked at.
+    pub(super) looked_at: u64,
+    pub(super) holding: usize,
 }
 
 impl Session {
-    /// A connection that has not said anything yet.
-    pub fn new(peer: Peer) -> Self {
+    /// A connection that has not said anything yet. `spare_name` is the client id of one that brings none;
+    /// nobody else has it.
+    pub fn new(peer: Peer, profile: Arc<Profile>, spare_name: String) -> Self {
         Self {
             peer,
+            profile,
+            spare_name,
             state: State::New,
             version: Version::V4,
             client_id: String::new(),
@@ -146,12 +241,20 @@ impl Session {
             reasons: false,
             silence_max_ns: 0,
             heard_ns: 0,
-            open: BTreeMap::new(),
-            open_acknowledged: 0,
-            boots: BTreeMap::new(),
-            next_token: 0,
-            filters: BTreeSet::new(),
+            lasting: false,
+            farewell: None,
+            acks: Acks::default(),
+            received: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_request: REQUESTS,
+            sent: BTreeMap::new(),
+            aliases: alias::Incoming::default(),
+            our_aliases: alias::Outgoing::default(),
+            filters: BTreeMap::new(),
+            watching: BTreeSet::new(),
             news: News::default(),
+            known: None,
+            looked_at: 0,
             holding: 0,
         }
     }
@@ -159,11 +262,6 @@ impl Session {
     /// Which protocol it speaks.
     pub fn version(&self) -> Version {
         self.version
-    }
-
-    /// Greatest packet the client takes.
-    pub fn packet_max(&self) -> usize {
-        self.packet_max
     }
 
     /// Takes one packet off the buffer, within what is allowed now: before CONNECT nothing else, and
@@ -174,10 +272,10 @@ impl Session {
     pub fn split(&self, buf: &mut BytesMut) -> Result<Option<Raw>, Broken> {
         let max = match self.state {
             State::Up => limits::PACKET_BYTES_MAX,
-            State::New | State::Closed => limits::CONNECT_BYTES_MAX,
+            _ => limits::CONNECT_BYTES_MAX,
         };
         let foreign = buf.first().is_some_and(|first| first >> 4 != kind::CONNECT);
-        if foreign && !self.is_up() {
+        if foreign && matches!(self.state, State::New) {
             return Err(Broken::protocol("not-connect"));
         }
         framing::split(buf, max)
@@ -198,9 +296,14 @@ impl Session {
         self.version == Version::V5
     }
 
-    /// Whether more of its bytes are to be read.
+    /// Whether more of its bytes are to be read. What one connection has open is bounded in number and in
+    /// bytes, so that a flood of one is a part of a commit and not all of it.
     pub fn may_read(&self) -> bool {
-        !self.is_closed() && self.holding == 0 && self.open.len() < OPEN_MAX
+        matches!(self.state, State::New | State::Up)
+            && self.holding == 0
+            && self.acks.len() < OPEN_MAX
+            && self.acks.bytes() < limits::OPEN_BYTES_MAX
+            && self.asked.len() < ASKED_MAX
     }
 
     /// A held offer has been offered again.
@@ -216,284 +319,171 @@ impl Session {
         }
     }
 
-    /// The boot and stream of an offer have been decoded: news of it will be asked for by boot.
-    pub fn decoded(&mut self, token: u64, boot: u64) {
-        if self.open.contains_key(&token) {
-            self.boots.insert(token, boot);
+    /// What the exchange must be told once the connection is over.
+    pub fn take_farewell(&mut self) -> Option<Request> {
+        self.farewell.take()
+    }
+
+    /// The boot of an offer has been decoded: news of it will be asked for by boot.
+    pub fn decoded(&mut self, token: u64, of_boot: u64) {
+        if let Some(super::acks::Waits::Ingest { boot, .. }) =
+            self.acks.open(token).map(|open| &mut open.waits)
+        {
+            *boot = Some(of_boot);
         }
     }
 
     /// Takes an input. `now_ns` is monotonic.
-    pub fn take(&mut self, input: Input, now_ns: u64, registry: &dyn Registry) -> Vec<Act> {
-        let mut acts = Vec::new();
+    pub fn take(&mut self, input: Input, now_ns: u64, registry: &dyn Registry, fx: &mut Effects) {
         match (&self.state, input) {
             (State::Closed, _) => {}
-            (_, Input::Cut(cut)) => self.cut(cut, &mut acts),
-            (_, Input::Broken(broken)) => self.break_off(broken, &mut acts),
-            (State::New, Input::Packet(raw)) => self.first(&raw, now_ns, registry, &mut acts),
-            (State::New, _) => {}
+            (_, Input::Cut(cut)) => self.cut(cut, fx),
+            (_, Input::Broken(broken)) => self.break_off(broken, fx),
+            (State::New, Input::Packet(raw)) => self.first(&raw, registry, fx),
+            (State::Attaching(_), Input::Exchange(heard)) => {
+                self.attached(heard, now_ns, registry, fx);
+            }
+            (State::Attaching(_), Input::TooOften) => {
+                self.farewell = None;
+                self.refuse(0x9f, "connect-rate", fx);
+            }
+            (State::New | State::Attaching(_), _) => {}
             (State::Up, Input::Packet(raw)) => {
                 self.heard_ns = now_ns;
                 match packet::decode(self.version, &raw) {
-                    Ok(Packet::Connect(_)) => {
-                        self.break_off(Broken::protocol("second-connect"), &mut acts);
-                    }
-                    Ok(packet) => self.packet(packet, registry, &mut acts),
-                    Err(broken) => self.break_off(broken, &mut acts),
+                    Ok(packet) => self.packet(packet, registry, fx),
+                    Err(broken) => self.break_off(broken, fx),
                 }
             }
-            (State::Up, Input::Fate(token, verdict)) => self.fate(token, verdict, &mut acts),
-            (State::Up, Input::Standing(standing)) => self.standing(&standing, &mut acts),
-            (State::Up, Input::Live(live)) => {
-                if self.filters.iter().any(|f| f.takes(&live.topic)) {
-                    acts.push(Act::Send(Outgoing::Publish(live.topic, live.payload)));
-                }
-            }
-            (State::Up, Input::Tick) => self.tick(now_ns, &mut acts),
+            (State::Up, Input::Fate(token, verdict)) => self.fate(token, verdict, fx),
+            (State::Up, Input::Replied(token, replied)) => self.replied(token, replied, fx),
+            (State::Up, Input::Exchange(heard)) => self.hear(heard, fx),
+            (State::Up, Input::Standing(standing)) => self.standing(&standing, fx),
+            (State::Up, Input::Live(live)) => self.live(&live, fx),
+            (State::Up, Input::Tick) => self.tick(now_ns, registry, fx),
+            (State::Up, Input::TooOften) => {}
         }
         if self.is_up() {
             for (stream, boot) in self.news.due(now_ns) {
-                acts.push(Act::Ask(stream, boot));
+                fx.act(Act::Ask(stream, boot));
             }
         }
-        acts
     }
 
-    fn packet(&mut self, packet: Packet, registry: &dyn Registry, acts: &mut Vec<Act>) {
+    fn packet(&mut self, packet: Packet, registry: &dyn Registry, fx: &mut Effects) {
         match packet {
-            Packet::Publish(publish) => self.publish(publish, registry, acts),
-            Packet::Subscribe(subscribe) => self.subscribe(&subscribe, registry, acts),
-            Packet::Unsubscribe(id, filters) => self.unsubscribe(id, &filters, acts),
-            Packet::Ping => acts.push(Act::Send(Outgoing::PingResp)),
-            Packet::Received(id) => acts.push(Act::Send(Outgoing::UnknownReceived(id))),
-            Packet::Released(id) => acts.push(Act::Send(Outgoing::UnknownReleased(id))),
-            // We send nothing that is acknowledged, so there is nothing to look up.
-            Packet::Acknowledged | Packet::Connect(_) => {}
-            Packet::Disconnect { .. } => self.close(acts),
+            Packet::Publish(publish) => self.publish(publish, registry, fx),
+            Packet::Acked(id) => self.acked(id, fx),
+            Packet::Received(id, taken) => self.was_received(id, taken, fx),
+            Packet::Completed(id) => self.completed(id, fx),
+            Packet::Released(id) => self.released(id, fx),
+            Packet::Subscribe(id, wishes) => self.subscribe(id, wishes, registry, fx),
+            Packet::Unsubscribe(id, filters) => self.unsubscribe(id, filters, fx),
+            Packet::Ping => write::pong(&mut fx.out),
+            Packet::Disconnect { reason, expiry_s } => self.goodbye(reason, expiry_s, fx),
+            Packet::Connect(_) => self.break_off(Broken::protocol("second-connect"), fx),
         }
     }
 
-    fn publish(&mut self, publish: Publish, registry: &dyn Registry, acts: &mut Vec<Act>) {
-        let Publish {
-            topic,
-            qos,
-            id,
-            alias,
-            payload,
-        } = publish;
-        if qos == 2 {
-            return self.break_off(
-                Broken {
-                    code: 0x9b,
-                    why: "qos-2",
-                },
-                acts,
-            );
-        }
-        if alias {
-            // We offered a maximum of 0.
-            return self.break_off(
-                Broken {
-                    code: 0x94,
-                    why: "topic-alias",
-                },
-                acts,
-            );
-        }
-        let id = (qos == 1).then_some(id);
-        let Some(topic) = Topic::parse(&topic) else {
-            return self.forbid(id, PublishCode::Topic, "topic", acts);
-        };
-        if !self.may_speak_for(&topic, registry) {
-            return self.forbid(id, PublishCode::NotAuthorised, "not-authorised", acts);
-        }
-        let Topic::Telemetry(stream, shape) = topic else {
-            // Status and replies to commands have no keeper yet.
-            acts.extend(id.map(|id| Act::Send(Outgoing::PubAck(id, PublishCode::Success, None))));
-            return;
-        };
-        if id.is_some() {
-            if self.open_acknowledged >= usize::from(limits::INFLIGHT_MAX)
-                && self.version == Version::V5
-            {
-                return self.break_off(
-                    Broken {
-                        code: 0x93,
-                        why: "receive-maximum",
-                    },
-                    acts,
-                );
+    /// What the exchange says.
+    fn hear(&mut self, heard: ToClient, fx: &mut Effects) {
+        match heard {
+            ToClient::Answer(token, answer) if token < REQUESTS => {
+                self.published(token, &answer, fx);
             }
-            self.open_acknowledged += 1;
-        }
-        let token = self.next_token;
-        self.next_token += 1;
-        self.open.insert(
-            token,
-            Open {
-                id,
-                stream: stream.clone(),
-                shape,
-            },
-        );
-        acts.push(Act::Offer {
-            token,
-            stream,
-            shape,
-            payload,
-        });
-    }
-
-    /// The certificate's own device; on a plain listener any registered one.
-    fn may_speak_for(&self, topic: &Topic, registry: &dyn Registry) -> bool {
-        let device = topic.device();
-        let own = match &self.peer {
-            Peer::Plain => true,
-            Peer::Certified(DeviceKind::Device, id) => id == device,
-            Peer::Certified(..) => false,
-        };
-        let entry = identify::entry(registry, DeviceKind::Device, device);
-        own && entry.is_some_and(|entry| match topic {
-            Topic::Telemetry(key, _) => {
-                entry.streams.is_empty() || entry.streams.contains(&key.stream)
-            }
-            Topic::Status(_) | Topic::Reply(_) => true,
-        })
-    }
-
-    /// Not for this peer. What cannot be answered ends the connection.
-    fn forbid(
-        &mut self,
-        id: Option<u16>,
-        code: PublishCode,
-        why: &'static str,
-        acts: &mut Vec<Act>,
-    ) {
-        match id {
-            Some(id) if self.version == Version::V5 => {
-                acts.push(Act::Refuse(why));
-                acts.push(Act::Send(Outgoing::PubAck(
-                    id,
-                    code,
-                    self.reason(why.into()),
-                )));
-            }
-            _ => {
-                let code = if code == PublishCode::Topic {
-                    0x90
-                } else {
-                    0x87
-                };
-                self.break_off(Broken { code, why }, acts);
-            }
-        }
-    }
-
-    fn fate(&mut self, token: u64, verdict: Verdict, acts: &mut Vec<Act>) {
-        let boot = self.boots.remove(&token);
-        let Some(open) = self.open.remove(&token) else {
-            return;
-        };
-        let code = match verdict {
-            Verdict::Durable => PublishCode::Success,
-            Verdict::Refused(refusal) => {
-                self.note(&open, boot);
-                return self.tell_refusal(&open, &refusal, acts);
-            }
-            Verdict::Full(content) => {
-                if self.version == Version::V4 && open.id.is_some() {
-                    // It cannot be told: it waits, unread, until there is room.
-                    acts.push(Act::Hold(token, open.stream.clone(), content));
-                    self.boots.extend(boot.map(|boot| (token, boot)));
-                    self.open.insert(token, open);
-                    self.holding += 1;
-                    return;
+            ToClient::Answer(token, answer) => match (self.asked.remove(&token), answer) {
+                (Some(Asked::Subscribe(id, wishes)), Answer::Subscribed(codes)) => {
+                    self.subscribed(id, wishes, codes, fx);
                 }
-                PublishCode::Quota
+                (Some(Asked::Unsubscribe(id, filters)), Answer::Unsubscribed(known)) => {
+                    self.unsubscribed(id, &filters, &known, fx);
+                }
+                (Some(Asked::Release(id)), Answer::Released { known }) => {
+                    let code = if known { 0 } else { 0x92 };
+                    write::ack(self.version, kind::PUBCOMP, id, code, None, &mut fx.out);
+                }
+                (Some(Asked::Forget) | None, _) => {}
+                (Some(_), _) => self.break_off(IMPLEMENTATION, fx),
+            },
+            ToClient::Deliver(delivery) => self.deliver(&delivery, fx),
+            ToClient::Release { id, known } => self.release(id, known, fx),
+            ToClient::TakenOver => {
+                self.farewell = None;
+                self.cut(Cut::TakenOver, fx);
             }
-            Verdict::Unsure => {
-                // It must come again, and it does so only on a new connection.
-                return self.break_off(
-                    Broken {
-                        code: 0x83,
-                        why: "unsure",
-                    },
-                    acts,
-                );
-            }
-        };
-        self.note(&open, boot);
-        if let Some(id) = open.id {
-            self.open_acknowledged = self.open_acknowledged.saturating_sub(1);
-            let why = (code == PublishCode::Quota).then(|| self.reason("no room now".into()));
-            acts.push(Act::Send(Outgoing::PubAck(id, code, why.flatten())));
+            ToClient::Cut(_) => self.cut(Cut::Stalled, fx),
         }
     }
 
-    fn tell_refusal(&mut self, open: &Open, refusal: &Refusal, acts: &mut Vec<Act>) {
-        let Some(id) = open.id else { return };
-        self.open_acknowledged = self.open_acknowledged.saturating_sub(1);
-        let code = match refusal {
-            Refusal::TooManyStreams => PublishCode::Quota,
-            _ => PublishCode::Payload,
-        };
-        acts.push(Act::Send(Outgoing::PubAck(
-            id,
-            code,
-            self.reason(refusal.why()),
-        )));
+    /// Asks the exchange something that it answers.
+    pub(super) fn ask(&mut self, request: Request, asked: Asked, fx: &mut Effects) {
+        let token = self.next_request;
+        self.next_request += 1;
+        self.asked.insert(token, asked);
+        fx.act(Act::Exchange(token, request));
     }
 
-    fn note(&mut self, open: &Open, boot: Option<u64>) {
-        if let (Some(boot), true) = (boot, self.hears_acks_of(&open.stream.device)) {
-            let birth = matches!(open.shape, Shape::Birth | Shape::BirthJson);
-            self.news.note(&open.stream, boot, birth);
+    fn goodbye(&mut self, reason: u8, expiry_s: Option<u32>, fx: &mut Effects) {
+        let longest = limits::SESSION_EXPIRY_MAX_S;
+        if expiry_s.is_some_and(|s| s > 0) && !self.lasting {
+            return self.break_off(Broken::protocol("session-expiry"), fx);
         }
+        if self.farewell.is_some() {
+            self.farewell = Some(Request::Detach {
+                will: reason != 0,
+                expiry_s: expiry_s.map(|s| s.min(longest)),
+            });
+        }
+        self.close(fx);
     }
 
-    fn tick(&mut self, now_ns: u64, acts: &mut Vec<Act>) {
+    fn tick(&mut self, now_ns: u64, registry: &dyn Registry, fx: &mut Effects) {
         if !self.may_read() {
             // We are the ones who do not listen.
             self.heard_ns = now_ns;
         }
         if now_ns.saturating_sub(self.heard_ns) > self.silence_max_ns {
-            self.break_off(
-                Broken {
-                    code: 0x8d,
-                    why: "keep-alive",
-                },
-                acts,
-            );
+            let (code, why) = (0x8d, "keep-alive");
+            return self.break_off(Broken { code, why }, fx);
+        }
+        if registry.changes() != self.looked_at {
+            self.look_again(registry, fx);
         }
     }
 
-    fn cut(&mut self, cut: Cut, acts: &mut Vec<Act>) {
-        let code = match cut {
-            Cut::TakenOver => 0x8e,
-            Cut::Disabled => 0x98,
-            Cut::Stopping => 0x8b,
-            Cut::Stalled => 0x97,
+    fn cut(&mut self, cut: Cut, fx: &mut Effects) {
+        let (code, why) = match cut {
+            Cut::TakenOver => (0x8e, "taken-over"),
+            Cut::Disabled => (0x98, "disabled"),
+            Cut::Stopping => (0x8b, "stopping"),
+            Cut::Stalled => (0x97, "stalled"),
         };
-        if self.is_up() && self.version == Version::V5 {
-            acts.push(Act::Send(Outgoing::Disconnect(code)));
+        if self.is_up() {
+            write::disconnect(self.version, code, why, &mut fx.out);
         }
-        self.close(acts);
+        self.close(fx);
     }
 
-    pub(super) fn break_off(&mut self, broken: Broken, acts: &mut Vec<Act>) {
-        acts.push(Act::Refuse(broken.why));
-        if self.is_up() && self.version == Version::V5 {
-            acts.push(Act::Send(Outgoing::Disconnect(broken.code)));
+    pub(super) fn break_off(&mut self, broken: Broken, fx: &mut Effects) {
+        fx.act(Act::Refuse(broken.why));
+        if self.is_up() {
+            write::disconnect(self.version, broken.code, broken.why, &mut fx.out);
         }
-        self.close(acts);
+        self.close(fx);
     }
 
-    pub(super) fn close(&mut self, acts: &mut Vec<Act>) {
+    pub(super) fn close(&mut self, fx: &mut Effects) {
         self.state = State::Closed;
-        acts.push(Act::Close);
+        fx.act(Act::Close);
     }
 
-    fn reason(&self, why: String) -> Option<String> {
-        self.reasons.then_some(why)
+    pub(super) fn reason(&self, why: impl Into<String>) -> Option<String> {
+        self.reasons.then(|| why.into())
     }
 }
+
+/// An answer that is none to its question.
+const IMPLEMENTATION: Broken = Broken {
+    code: 0x83,
+    why: "exchange-answer",
+};

@@ -1,6 +1,8 @@
 //! Topics and filters (formats.md 2), compared byte for byte. What parses names a device and a stream
 //! that are valid names; whether this peer may use it is the session's question.
 
+use std::fmt;
+
 use chordae_base::{DeviceId, StreamKey, StreamName};
 
 use crate::core::decode::Shape;
@@ -13,7 +15,7 @@ pub enum Topic {
     /// `chordae/v1/{device}/status`
     Status(DeviceId),
     /// `chordae/v1/{device}/cmd/{id}`
-    Reply(DeviceId),
+    Reply(DeviceId, String),
 }
 
 impl Topic {
@@ -23,7 +25,7 @@ impl Topic {
         let device = DeviceId::new(parts.next()?).ok()?;
         match (parts.next()?, parts.next(), parts.next()) {
             ("status", None, None) => Some(Self::Status(device)),
-            ("cmd", Some(id), None) if !id.is_empty() => Some(Self::Reply(device)),
+            ("cmd", Some(id), None) if !id.is_empty() => Some(Self::Reply(device, id.into())),
             (stream, Some(last), None) => {
                 let shape = match last {
                     "birth" => Shape::Birth,
@@ -43,7 +45,7 @@ impl Topic {
     pub fn device(&self) -> &DeviceId {
         match self {
             Self::Telemetry(key, _) => &key.device,
-            Self::Status(device) | Self::Reply(device) => device,
+            Self::Status(device) | Self::Reply(device, _) => device,
         }
     }
 }
@@ -53,7 +55,7 @@ pub fn ack(device: &DeviceId) -> String {
     format!("chordae/v1/{device}/ack")
 }
 
-/// One level of a live filter: a name, or `+`.
+/// One level of a monitor's filter: a name, or `+`.
 pub type Level<T> = Option<T>;
 
 /// A filter that somebody may subscribe to.
@@ -65,6 +67,10 @@ pub enum Filter {
     Commands(DeviceId),
     /// `chordae/v1/{device or +}/{stream or +}/live`
     Live(Level<DeviceId>, Level<StreamName>),
+    /// `chordae/v1/{device or +}/{stream or +}/birth`
+    Births(Level<DeviceId>, Level<StreamName>),
+    /// `chordae/v1/{device or +}/status`
+    Statuses(Level<DeviceId>),
 }
 
 /// Why a filter is none of ours.
@@ -95,43 +101,77 @@ impl Filter {
 
     fn ours(filter: &str) -> Option<Self> {
         let mut parts = filter.strip_prefix("chordae/v1/")?.splitn(4, '/');
-        let device = match parts.next()? {
-            "+" => None,
-            name => Some(DeviceId::new(name).ok()?),
-        };
+        let device = level(parts.next()?, |name| DeviceId::new(name).ok())?;
         match (parts.next()?, parts.next(), parts.next()) {
             ("ack", None, None) => Some(Self::Ack(device?)),
             ("cmd", None, None) => Some(Self::Commands(device?)),
-            ("+", Some("live"), None) => Some(Self::Live(device, None)),
-            (name, Some("live"), None) => {
-                Some(Self::Live(device, Some(StreamName::new(name).ok()?)))
+            ("status", None, None) => Some(Self::Statuses(device)),
+            (stream, Some(last), None) => {
+                let stream = level(stream, |name| StreamName::new(name).ok())?;
+                match last {
+                    "live" => Some(Self::Live(device, stream)),
+                    "birth" => Some(Self::Births(device, stream)),
+                    _ => None,
+                }
             }
             _ => None,
         }
     }
 
-    /// Whether a live frame of `topic` is for this filter.
+    /// Whether a message of `topic` is for this filter.
     pub fn takes(&self, topic: &str) -> bool {
-        let Self::Live(device, stream) = self else {
-            return false;
-        };
         let Some(rest) = topic.strip_prefix("chordae/v1/") else {
             return false;
         };
-        let mut parts = rest.split('/');
-        let fits = |name: Option<&str>, wanted: Option<&str>| match wanted {
-            Some(wanted) => name == Some(wanted),
-            None => name.is_some(),
+        let fits = |name: &str, wanted: Option<&str>| wanted.is_none_or(|wanted| wanted == name);
+        let (own, below) = (rest.split_once('/'), rest.rsplit_once('/'));
+        let (Some((device, last)), Some((key, kind))) = (own, below) else {
+            return false;
         };
-        fits(parts.next(), device.as_ref().map(DeviceId::as_str))
-            && fits(parts.next(), stream.as_ref().map(StreamName::as_str))
-            && parts.next() == Some("live")
-            && parts.next().is_none()
+        let stream_of = |wanted_device: &Level<DeviceId>, wanted: &Level<StreamName>| {
+            key.split_once('/').is_some_and(|(device, stream)| {
+                !stream.contains('/')
+                    && fits(device, wanted_device.as_ref().map(DeviceId::as_str))
+                    && fits(stream, wanted.as_ref().map(StreamName::as_str))
+            })
+        };
+        match self {
+            Self::Ack(own) => last == "ack" && device == own.as_str(),
+            Self::Commands(own) => last == "cmd" && device == own.as_str(),
+            Self::Statuses(wanted) => {
+                last == "status" && fits(device, wanted.as_ref().map(DeviceId::as_str))
+            }
+            Self::Live(device, stream) => kind == "live" && stream_of(device, stream),
+            Self::Births(device, stream) => kind == "birth" && stream_of(device, stream),
+        }
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_any = |name: Option<&str>| name.unwrap_or("+").to_owned();
+        let device = |d: &Level<DeviceId>| or_any(d.as_ref().map(DeviceId::as_str));
+        let stream = |s: &Level<StreamName>| or_any(s.as_ref().map(StreamName::as_str));
+        match self {
+            Self::Ack(own) => write!(f, "chordae/v1/{own}/ack"),
+            Self::Commands(own) => write!(f, "chordae/v1/{own}/cmd"),
+            Self::Statuses(d) => write!(f, "chordae/v1/{}/status", device(d)),
+            Self::Live(d, s) => write!(f, "chordae/v1/{}/{}/live", device(d), stream(s)),
+            Self::Births(d, s) => write!(f, "chordae/v1/{}/{}/birth", device(d), stream(s)),
+        }
+    }
+}
+
+/// `+`, or a name; `None`: neither.
+fn level<T>(text: &str, name: impl Fn(&str) -> Option<T>) -> Option<Level<T>> {
+    match text {
+        "+" => Some(None),
+        text => name(text).map(Some),
     }
 }
 
 /// Wildcards alone on their level, `#` only at the end, not empty.
-fn well_formed(filter: &str) -> bool {
+pub(super) fn well_formed(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();
     let mut fits = !filter.is_empty();
     while let Some(level) = levels.next() {
@@ -192,6 +232,38 @@ mod tests {
         let one = Filter::parse("chordae/v1/bed-7/ecg/live").unwrap();
         assert!(one.takes("chordae/v1/bed-7/ecg/live"));
         assert!(!one.takes("chordae/v1/bed-8/ecg/live"));
+        for (filter, takes, not) in [
+            (
+                "chordae/v1/bed-7/ack",
+                "chordae/v1/bed-7/ack",
+                "chordae/v1/bed-8/ack",
+            ),
+            (
+                "chordae/v1/bed-7/cmd",
+                "chordae/v1/bed-7/cmd",
+                "chordae/v1/bed-7/cmd/1",
+            ),
+            (
+                "chordae/v1/+/status",
+                "chordae/v1/bed-7/status",
+                "chordae/v1/bed-7/ecg/status",
+            ),
+            (
+                "chordae/v1/bed-7/+/birth",
+                "chordae/v1/bed-7/ecg/birth",
+                "chordae/v1/bed-8/ecg/birth",
+            ),
+            (
+                "chordae/v1/+/ecg/birth",
+                "chordae/v1/bed-7/ecg/birth",
+                "chordae/v1/bed-7/ppg/birth",
+            ),
+        ] {
+            let parsed = Filter::parse(filter).unwrap();
+            assert_eq!(parsed.to_string(), filter);
+            assert!(parsed.takes(takes), "{filter} {takes}");
+            assert!(!parsed.takes(not), "{filter} {not}");
+        }
         for (bad, why) in [
             ("", NotOurs::Invalid),
             ("a/#/b", NotOurs::Invalid),
@@ -201,6 +273,8 @@ mod tests {
             ("$SYS/#", NotOurs::Foreign),
             ("chordae/v1/+/ack", NotOurs::Foreign),
             ("chordae/v1/+/cmd", NotOurs::Foreign),
+            ("chordae/v1/bed-7/ecg/birth.json", NotOurs::Foreign),
+            ("chordae/v1/bed-7/+", NotOurs::Foreign),
             ("chordae/v1/bed-7/ecg/frame", NotOurs::Foreign),
             ("$share/g/chordae/v1/+/+/live", NotOurs::Shared),
         ] {

@@ -1,36 +1,41 @@
 //! One connection: bytes to packets, packets to the session, the session's acts to the world.
 //!
-//! Everything is bounded: the read buffer by the packet length (judged at its header), open offers by the
-//! session (beyond, nothing is read), notices by the open offers, writes by a deadline. Payloads are
-//! decoded here, not in the ingest thread.
+//! ```text
+//!           ┌──────────────┐ Offer ─▶ ingest ─▶ Notice ──┐
+//! socket ──▶│ session      │ Exchange ─▶ exchange ───────┤─▶ session ─▶ bytes, one write a round
+//!           └──────────────┘ Watch ─▶ fan-out ─▶ live ───┘
+//! ```
+//!
+//! Everything is bounded: the read buffer by the packet length (judged at its header), what is open by the
+//! session (beyond, nothing is read), notices and answers by what is open, writes by a deadline. Payloads
+//! are decoded here, not in the ingest thread. Nobody waits for a connection: ingest and exchange put into
+//! channels that have room for every answer.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use bytes::BytesMut;
-use chordae_base::{StreamKey, limits};
+use chordae_base::{FailureKind, StreamKey, limits};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, watch},
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{DoorParts, sessions::Cutter};
+use super::{DoorParts, greet::Guest};
 use crate::{
     core::{
         arrival::{ConnId, Content, Notice},
         decode,
-        identify::{self, Peer},
-        mqtt::{
-            outgoing,
-            session::{Act, Cut, Input, Session},
-        },
+        exchange::request::{Request, ToClient},
+        identify,
+        mqtt::session::{ASKED_MAX, Act, Cut, Effects, Input, OPEN_MAX, Replied, Session},
         ports::LiveFrame,
     },
     fanout::Feed,
     mailbox::Arrival,
 };
 
-/// Bytes asked of the socket at a time.
+/// Bytes asked of the socket at a time by a peer that has much to say; of the others a quarter.
 const READ: usize = 16 * 1024;
 /// Bytes written at once before the next event is looked at.
 const WRITE: usize = 64 * 1024;
@@ -41,58 +46,62 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     conn: ConnId,
     session: Session,
-    expires_ns: Option<i64>,
+    guest: Guest,
     parts: DoorParts,
-    stopped: watch::Receiver<bool>,
-    cutter: Cutter,
-    cut: watch::Receiver<Option<Cut>>,
     reply: mpsc::Sender<Notice>,
     notices: mpsc::Receiver<Notice>,
+    heard: Option<mpsc::Receiver<ToClient>>,
+    replied: mpsc::Sender<(u64, Replied)>,
+    replies: mpsc::Receiver<(u64, Replied)>,
     held: VecDeque<(u64, StreamKey, Content)>,
     feed: Option<Feed>,
-    key: Option<String>,
-    out: BytesMut,
+    fx: Effects,
     offered: bool,
     rechecked: Instant,
 }
 
 impl Connection {
-    pub(super) fn new(
-        conn: ConnId,
-        peer: Peer,
-        expires_ns: Option<i64>,
-        parts: DoorParts,
-        stopped: watch::Receiver<bool>,
-    ) -> Self {
-        let (cutter, cut) = watch::channel(None);
+    pub(super) fn new(conn: ConnId, guest: Guest, parts: DoorParts) -> Self {
         let (reply, notices) = mpsc::channel(limits::CONNECTION_QUEUE);
+        let (replied, replies) = mpsc::channel(OPEN_MAX + ASKED_MAX);
+        let profile = std::sync::Arc::clone(&parts.profile);
+        let spare_name = format!("auto-{:x}-{}", parts.started_ns, conn.0);
         Self {
             conn,
-            session: Session::new(peer),
-            expires_ns,
+            session: Session::new(guest.peer.clone(), profile, spare_name),
+            guest,
             parts,
-            stopped,
-            cutter,
-            cut,
             reply,
             notices,
+            heard: None,
+            replied,
+            replies,
             held: VecDeque::new(),
             feed: None,
-            key: None,
-            out: BytesMut::new(),
+            fx: Effects::default(),
             offered: false,
             rechecked: Instant::now(),
         }
     }
 
-    /// The connection's life. `deadline` is that of its CONNECT.
-    pub(super) async fn run<S>(mut self, mut stream: S, deadline: Instant)
-    where
+    /// The connection's life, with what was read of it already. `deadline` is that of its CONNECT.
+    pub(super) async fn run<S>(
+        mut self,
+        mut stream: S,
+        buf: BytesMut,
+        deadline: Instant,
+        stopped: watch::Receiver<bool>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.converse(&mut stream, deadline).await;
-        if let Some(key) = &self.key {
-            self.parts.sessions.release(key, self.conn);
+        self.converse(&mut stream, buf, deadline, stopped).await;
+        if let Some(farewell) = self.session.take_farewell() {
+            // If the exchange has ended, it finds the session without a connection when it starts.
+            self.parts
+                .exchange
+                .request(self.conn, 0, farewell)
+                .await
+                .ok();
         }
         if self.offered {
             self.parts.ingest.gone(self.conn).await;
@@ -103,15 +112,28 @@ impl Connection {
             .ok();
     }
 
-    async fn converse<S>(&mut self, stream: &mut S, deadline: Instant)
-    where
+    async fn converse<S>(
+        &mut self,
+        stream: &mut S,
+        mut buf: BytesMut,
+        deadline: Instant,
+        mut stopped: watch::Receiver<bool>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut buf = BytesMut::new();
         let mut ticks = time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut doors = self.parts.ingest.doors_open();
-        let ingest = self.parts.ingest.clone();
+        let (ingest, exchange) = (self.parts.ingest.clone(), self.parts.exchange.clone());
+        let mut ended = pin!(async {
+            tokio::select! {
+                () = ingest.ended() => {}
+                () = exchange.ended() => {}
+                // Either it is stopped, or whoever could stop it is gone.
+                _ = stopped.changed() => {}
+            }
+        });
+        let mut much = false;
         loop {
             let more = self.read_packets(&mut buf).await;
             if !self.flush(stream).await || self.session.is_closed() {
@@ -120,31 +142,32 @@ impl Connection {
             if more {
                 continue;
             }
-            if buf.capacity() - buf.len() < READ / 4 {
-                buf.reserve(READ);
+            if self.session.is_up() {
+                self.guest.is_known();
             }
+            make_room(&mut buf, much);
             tokio::select! {
                 read = stream.read_buf(&mut buf), if self.session.may_read() => {
-                    if !matches!(read, Ok(1..)) {
-                        return;
+                    match read {
+                        Ok(n @ 1..) => much = n >= READ / 4,
+                        _ => return,
                     }
                 }
                 // We hold a sender of it ourselves, so it does not end.
                 Some(notice) = self.notices.recv() => self.hear(notice).await,
+                heard = next_heard(&mut self.heard) => self.hear_exchange(heard).await,
+                Some((token, replied)) = self.replies.recv() => {
+                    self.take(Input::Replied(token, replied)).await;
+                }
                 Some(live) = next_live(&mut self.feed) => self.take(Input::Live(live)).await,
                 _ = ticks.tick() => self.tick().await,
                 () = time::sleep_until(deadline), if !self.session.is_up() => {
                     return self.parts.metrics.refuse("handshake-timeout");
                 }
                 _ = doors.changed(), if !self.held.is_empty() => {}
-                _ = self.cut.changed() => {
-                    let cut = *self.cut.borrow_and_update();
-                    self.take(Input::Cut(cut.unwrap_or(Cut::Stopping))).await;
-                }
-                _ = self.stopped.changed() => self.take(Input::Cut(Cut::Stopping)).await,
-                () = ingest.ended() => self.take(Input::Cut(Cut::Stopping)).await,
+                () = &mut ended => self.take(Input::Cut(Cut::Stopping)).await,
             }
-            if *doors.borrow() {
+            if !self.held.is_empty() && *doors.borrow() {
                 self.offer_held().await;
             }
         }
@@ -153,7 +176,7 @@ impl Connection {
     /// True if there may be more in the buffer, once what is to be sent is sent.
     async fn read_packets(&mut self, buf: &mut BytesMut) -> bool {
         while self.session.may_read() {
-            if self.out.len() >= WRITE {
+            if self.fx.out.len() >= WRITE {
                 return true;
             }
             match self.session.split(buf) {
@@ -173,10 +196,23 @@ impl Connection {
                 Notice::Standing(standing) => Input::Standing(standing),
             };
             self.take(input).await;
-            next = if self.out.len() < WRITE {
-                self.notices.try_recv().ok()
-            } else {
-                None
+            next = match self.fx.out.len() < WRITE {
+                true => self.notices.try_recv().ok(),
+                false => None,
+            };
+        }
+    }
+
+    async fn hear_exchange(&mut self, heard: Option<ToClient>) {
+        let mut next = heard;
+        if next.is_none() {
+            self.heard = None;
+        }
+        while let Some(heard) = next {
+            self.take(Input::Exchange(heard)).await;
+            next = match (&mut self.heard, self.fx.out.len() < WRITE) {
+                (Some(more), true) => more.try_recv().ok(),
+                _ => None,
             };
         }
     }
@@ -187,36 +223,36 @@ impl Connection {
             return;
         }
         self.rechecked = Instant::now();
-        let expired = self
-            .expires_ns
-            .is_some_and(|at| self.parts.clock.wall_ns() >= at);
-        let known = self.session.identity().is_none_or(|(kind, id)| {
-            identify::entry(self.parts.registry.as_ref(), kind, id).is_some()
-        });
-        if expired || !known {
-            self.parts
-                .metrics
-                .refuse(if expired { "expired" } else { "disabled" });
-            self.take(Input::Cut(Cut::Disabled)).await;
-        }
+        let Some((kind, id)) = self.session.identity() else {
+            return;
+        };
+        let entry = identify::entry(self.parts.registry.as_ref(), kind, id);
+        let why = match entry {
+            _ if self.guest.has_expired(self.parts.clock.wall_ns()) => "expired",
+            None => "disabled",
+            Some(entry) if self.guest.is_revoked(&entry) => "revoked",
+            Some(_) => return,
+        };
+        self.parts.metrics.refuse(why);
+        self.take(Input::Cut(Cut::Disabled)).await;
     }
 
     async fn take(&mut self, input: Input) {
         let now_ns = self.parts.clock.mono_ns();
-        let acts = self
-            .session
-            .take(input, now_ns, self.parts.registry.as_ref());
-        for act in acts {
+        let registry = self.parts.registry.as_ref();
+        self.session.take(input, now_ns, registry, &mut self.fx);
+        // Taken out and put back: what they cause comes with the next input.
+        let mut acts = std::mem::take(&mut self.fx.acts);
+        for act in acts.drain(..) {
             self.perform(act).await;
+        }
+        if self.fx.acts.is_empty() {
+            self.fx.acts = acts;
         }
     }
 
     async fn perform(&mut self, act: Act) {
         match act {
-            Act::Send(packet) => {
-                let (version, max) = (self.session.version(), self.session.packet_max());
-                outgoing::write(version, &packet, max, &mut self.out);
-            }
             Act::Offer {
                 token,
                 stream,
@@ -235,11 +271,26 @@ impl Connection {
                 // If ingest has ended, the connection hears of it in its loop.
                 self.parts.ingest.standing(stream, boot, reply).await.ok();
             }
-            Act::Claim(key) => {
-                self.parts
-                    .sessions
-                    .claim(key.clone(), self.conn, self.cutter.clone());
-                self.key = Some(key);
+            Act::Exchange(token, request) => self.request(token, request).await,
+            Act::Reply {
+                token,
+                device,
+                id,
+                payload,
+            } => {
+                // In a task of its own: it waits for a commit, and others need not wait with it. There are
+                // as many as publishes may be open.
+                let (exchange, told) = (self.parts.exchange.clone(), self.replied.clone());
+                tokio::spawn(async move {
+                    let replied = match exchange.replied(&device, &id, payload).await {
+                        Ok(true) => Replied::Kept,
+                        Ok(false) => Replied::Unknown,
+                        Err(failure) if failure.kind == FailureKind::BadInput => Replied::Refused,
+                        Err(_) => Replied::Gone,
+                    };
+                    // The connection may be gone: what is kept is kept.
+                    told.send((token, replied)).await.ok();
+                });
             }
             Act::Watch(devices) if devices.is_empty() => self.feed = None,
             Act::Watch(devices) => self.feed = Some(self.parts.fanout.subscribe(devices)),
@@ -247,6 +298,28 @@ impl Connection {
             // The loop sees it once all is written.
             Act::Close => {}
         }
+    }
+
+    /// If the exchange has ended, the connection hears of it in its loop.
+    async fn request(&mut self, token: u64, request: Request) {
+        if let Request::Attach(hello) = &request {
+            let now_ns = self.parts.clock.mono_ns();
+            if !self.parts.gate.admits(&hello.key, now_ns) {
+                let registry = self.parts.registry.as_ref();
+                // It closes: there is nothing to perform but the refusal.
+                self.session
+                    .take(Input::TooOften, now_ns, registry, &mut self.fx);
+                return self.parts.metrics.refuse("connect-rate");
+            }
+            let (out, heard) = mpsc::channel(limits::CONNECTION_QUEUE);
+            self.heard = Some(heard);
+            self.parts.exchange.connect(self.conn, out).await.ok();
+        }
+        self.parts
+            .exchange
+            .request(self.conn, token, request)
+            .await
+            .ok();
     }
 
     async fn offer(&mut self, token: u64, stream: StreamKey, content: Content) {
@@ -278,16 +351,16 @@ impl Connection {
     where
         S: AsyncWrite + Unpin,
     {
-        if self.out.is_empty() {
+        if self.fx.out.is_empty() {
             return true;
         }
         let written = time::timeout(limits::WRITE_STALL, async {
-            stream.write_all(&self.out).await?;
+            stream.write_all(&self.fx.out).await?;
             stream.flush().await
         });
         match written.await {
             Ok(Ok(())) => {
-                self.out.clear();
+                self.fx.out.clear();
                 true
             }
             Ok(Err(_)) => false,
@@ -299,10 +372,29 @@ impl Connection {
     }
 }
 
+/// An idle connection holds little: most of ten thousand are idle.
+fn make_room(buf: &mut BytesMut, much: bool) {
+    let wanted = if much { READ } else { READ / 4 };
+    if buf.is_empty() && !much && buf.capacity() > READ / 4 {
+        *buf = BytesMut::new();
+    }
+    if buf.capacity() - buf.len() < wanted / 4 {
+        buf.reserve(wanted);
+    }
+}
+
 /// Never, if there is no feed.
 async fn next_live(feed: &mut Option<Feed>) -> Option<LiveFrame> {
     match feed {
         Some(feed) => feed.frames.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never, if the exchange does not know of us.
+async fn next_heard(heard: &mut Option<mpsc::Receiver<ToClient>>) -> Option<ToClient> {
+    match heard {
+        Some(heard) => heard.recv().await,
         None => std::future::pending().await,
     }
 }

@@ -1,15 +1,19 @@
 //! The MQTT door: 3.1.1 and 5, TLS with client certificates, or plain on loopback.
 //!
 //! ```text
-//! accept ──▶ a task per connection: TLS, CONNECT (5 s in all, 16 KiB) ──▶ session ──▶ ingest
+//! accept ──▶ gate ──▶ a task per connection: TLS, WebSocket, CONNECT (5 s in all, 16 KiB)
+//!                                        └──▶ session ──▶ ingest (telemetry), exchange (all else)
 //! ```
 //!
 //! The accept loop waits for nothing but the next socket: handshakes run in their own tasks, and a
 //! process without file descriptors pauses instead of spinning. At the bound of connections new sockets
-//! are closed at once; those with a session stay.
+//! are closed at once; those with a session stay. Who may take up which session is the exchange's: a second
+//! connection of the same identity cuts the first, another's never can.
 
 mod connection;
-mod sessions;
+mod gate;
+mod greet;
+mod websocket;
 
 use std::{
     net::SocketAddr,
@@ -22,19 +26,17 @@ use std::{
 
 use chordae_base::{Failure, Outcome, limits, seams::Clock};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinHandle,
-    time::{self, Instant},
+    time,
 };
 
+use self::{gate::Gate, greet::Unknown};
 use crate::{
-    core::{arrival::ConnId, identify::Peer, ports::Registry},
-    doors::{
-        capped::Capped,
-        mqtt::{connection::Connection, sessions::Sessions},
-        tls::{self, Tls},
-    },
+    core::{arrival::ConnId, mqtt::profile::Profile, ports::Registry},
+    doors::tls::Tls,
+    exchange::ExchangeHandle,
     fanout::Fanout,
     mailbox::IngestHandle,
     metrics::Metrics,
@@ -60,12 +62,17 @@ pub struct DoorSettings {
 #[derive(Clone)]
 pub struct DoorParts {
     ingest: IngestHandle,
+    exchange: ExchangeHandle,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
     fanout: Arc<dyn Fanout>,
     metrics: Metrics,
-    sessions: Arc<Sessions>,
+    profile: Arc<Profile>,
+    origins: Arc<[String]>,
+    gate: Arc<Gate>,
     next_conn: Arc<AtomicU64>,
+    /// Makes the names that we give different from those of earlier lives.
+    started_ns: i64,
     recheck: Duration,
 }
 
@@ -73,6 +80,7 @@ impl DoorParts {
     /// One for all MQTT listeners of a node, so that a device has one session wherever it connects.
     pub fn new(
         ingest: IngestHandle,
+        exchange: ExchangeHandle,
         registry: Arc<dyn Registry>,
         clock: Arc<dyn Clock>,
         fanout: Arc<dyn Fanout>,
@@ -80,11 +88,15 @@ impl DoorParts {
     ) -> Self {
         Self {
             ingest,
+            exchange,
             registry,
+            started_ns: clock.wall_ns(),
             clock,
             fanout,
             metrics,
-            sessions: Arc::default(),
+            profile: Arc::default(),
+            origins: Arc::new([]),
+            gate: Arc::default(),
             next_conn: Arc::default(),
             recheck: limits::RECHECK_EVERY,
         }
@@ -94,6 +106,25 @@ impl DoorParts {
     #[must_use]
     pub fn recheck_every(self, recheck: Duration) -> Self {
         Self { recheck, ..self }
+    }
+
+    /// What the doors are for.
+    #[must_use]
+    pub fn profile(self, profile: Profile) -> Self {
+        let profile = Arc::new(profile);
+        Self { profile, ..self }
+    }
+
+    /// Origins of web pages that may connect beside those of this host, as browsers write them
+    /// (`https://desk.example`).
+    #[must_use]
+    pub fn origins(self, origins: &[String]) -> Self {
+        let origins = origins.into();
+        Self { origins, ..self }
+    }
+
+    fn next_conn(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -176,8 +207,8 @@ async fn accept(
             _ = stopped.changed() => return,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match accepted {
+            Ok((socket, peer)) => (socket, peer.ip()),
             Err(err) => {
                 tracing::warn!(%err, "MQTT: cannot accept");
                 parts.metrics.refuse("accept");
@@ -189,52 +220,22 @@ async fn accept(
             parts.metrics.refuse("connections");
             continue;
         };
+        let now_ns = parts.clock.mono_ns();
+        if tls.is_some() && !parts.gate.admits_from(address, now_ns) {
+            parts.metrics.refuse("connect-rate-address");
+            continue;
+        }
+        let Some(unknown) = Unknown::place(&parts.gate, address) else {
+            parts.metrics.refuse("unknown-peers");
+            continue;
+        };
         let (tls, parts, stopped) = (tls.clone(), parts.clone(), stopped.clone());
         tokio::spawn(async move {
             let gauge = parts.metrics.connections.with_label_values(&["mqtt"]);
             gauge.inc();
-            greet(socket, tls, parts, stopped).await;
+            greet::greet(socket, unknown, tls, parts, stopped).await;
             gauge.dec();
             drop(place);
         });
-    }
-}
-
-/// TLS, then the session; both within one deadline, counted from the accept.
-async fn greet(
-    socket: TcpStream,
-    tls: Option<Tls>,
-    parts: DoorParts,
-    stopped: watch::Receiver<bool>,
-) {
-    let deadline = Instant::now() + limits::HANDSHAKE_TIMEOUT;
-    // Acknowledgements are small and many: they must not wait for each other.
-    socket.set_nodelay(true).ok();
-    let conn = ConnId(parts.next_conn.fetch_add(1, Ordering::Relaxed));
-    let Some(tls) = tls else {
-        let connection = Connection::new(conn, Peer::Plain, None, parts, stopped);
-        return connection.run(socket, deadline).await;
-    };
-    let capped = Capped::new(socket, limits::CONNECT_BYTES_MAX);
-    let mut stream = match time::timeout_at(deadline, tls.acceptor().accept(capped)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(err)) => {
-            tracing::debug!(%err, "MQTT: TLS handshake failed");
-            return parts.metrics.refuse("tls");
-        }
-        Err(_) => return parts.metrics.refuse("handshake-timeout"),
-    };
-    stream.get_mut().0.lift();
-    match tls::identity(stream.get_ref().1) {
-        Ok(tls::Identity {
-            peer, expires_ns, ..
-        }) => {
-            let connection = Connection::new(conn, peer, Some(expires_ns), parts, stopped);
-            connection.run(stream, deadline).await;
-        }
-        Err(failure) => {
-            tracing::warn!(%failure, "MQTT: a certificate without an identity of ours");
-            parts.metrics.refuse("certificate");
-        }
     }
 }
