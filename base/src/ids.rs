@@ -1,6 +1,6 @@
 //! Names and ids (formats.md 1). Each is checked when made, so a value of the type is a valid name.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,17 +28,17 @@ macro_rules! name_type {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps a name; compared byte for byte, never used to build a path.
             ///
             /// # Errors
             /// `BadInput` when the text breaks the rule of formats.md 1.
-            pub fn new(text: impl Into<String>) -> Outcome<Self> {
-                let text = text.into();
-                check_name($kind, &text)?;
-                Ok(Self(text))
+            pub fn new(text: impl AsRef<str>) -> Outcome<Self> {
+                let text = text.as_ref();
+                check_name($kind, text)?;
+                Ok(Self(text.into()))
             }
 
             /// The name as text.
@@ -69,7 +69,7 @@ macro_rules! name_type {
 
         impl From<$name> for String {
             fn from(n: $name) -> Self {
-                n.0
+                n.as_str().to_owned()
             }
         }
     };

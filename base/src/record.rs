@@ -78,7 +78,7 @@ pub struct FrameRecord {
     pub clock: ClockKind,
     /// Where it goes.
     pub place: Place,
-    /// First 16 bytes of the digest of (t0_ns, samples, codes): "the same frame?".
+    /// Of (t0_ns, samples, codes): "the same frame?" ([`crate::wire::Frame::print`]).
     pub print: [u8; 16],
     /// The frame as protobuf (`wire::Frame::decode` reads it back).
     pub payload: Bytes,

@@ -44,7 +44,8 @@ pub struct Arrival {
 }
 
 pub(crate) enum Message {
-    Offer(Box<Arrival>, OwnedSemaphorePermit),
+    /// Of one connection, in order.
+    Offers(Vec<Arrival>, OwnedSemaphorePermit),
     Standing(StreamKey, u64, mpsc::Sender<Notice>),
     Newest(StreamKey, oneshot::Sender<Option<Newest>>),
     Gone(ConnId),
@@ -54,8 +55,16 @@ pub(crate) enum Message {
 impl Message {
     pub(crate) fn bytes(&self) -> usize {
         match self {
-            Self::Offer(arrival, _) => arrival.content.bytes(),
+            Self::Offers(arrivals, _) => arrivals.iter().map(|a| a.content.bytes()).sum(),
             _ => 0,
+        }
+    }
+
+    /// How many records it may come to.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Offers(arrivals, _) => arrivals.len(),
+            _ => 1,
         }
     }
 }
@@ -76,13 +85,22 @@ impl IngestHandle {
     /// # Errors
     /// `Io` when the service has ended: nothing is acknowledged any more.
     pub async fn offer(&self, arrival: Arrival) -> Outcome<()> {
-        let kib = (arrival.content.bytes() / 1024 + 1).min(MAILBOX_KIB);
+        self.offer_all(vec![arrival]).await
+    }
+
+    /// Offers what one connection has read at once, in order; otherwise as [`Self::offer`].
+    ///
+    /// # Errors
+    /// As [`Self::offer`].
+    pub async fn offer_all(&self, arrivals: Vec<Arrival>) -> Outcome<()> {
+        let bytes: usize = arrivals.iter().map(|a| a.content.bytes()).sum();
+        let kib = (bytes / 1024 + 1).min(MAILBOX_KIB);
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room)
             .acquire_many_owned(kib)
             .await
             .map_err(|_| ended())?;
-        self.send(Message::Offer(Box::new(arrival), room)).await
+        self.send(Message::Offers(arrivals, room)).await
     }
 
     /// Asks for the standing of a boot; the answer comes as a [`Notice`].

@@ -129,6 +129,57 @@ impl Metrics {
     }
 }
 
+/// What one turn counts, added up before it touches what all threads share.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    frames: Vec<(&'static str, &'static str, u64)>,
+    bytes: Vec<(&'static str, u64)>,
+    samples: u64,
+}
+
+impl Counted {
+    /// One arrival at a door, and what became of it.
+    pub(crate) fn arrival(&mut self, door: &'static str, outcome: &'static str, bytes: usize) {
+        // A handful of doors and outcomes.
+        match self
+            .frames
+            .iter_mut()
+            .find(|(d, o, _)| *d == door && *o == outcome)
+        {
+            Some((_, _, n)) => *n += 1,
+            None => self.frames.push((door, outcome, 1)),
+        }
+        match self.bytes.iter_mut().find(|(d, _)| *d == door) {
+            Some((_, n)) => *n += bytes as u64,
+            None => self.bytes.push((door, bytes as u64)),
+        }
+    }
+
+    /// Samples of a stored frame.
+    pub(crate) fn samples(&mut self, samples: u32) {
+        self.samples += u64::from(samples);
+    }
+
+    /// Adds them to the metrics.
+    pub(crate) fn tell(&mut self, metrics: &Metrics) {
+        let Self {
+            frames,
+            bytes,
+            samples,
+        } = std::mem::take(self);
+        for (door, outcome, n) in frames {
+            metrics.frames.with_label_values(&[door, outcome]).inc_by(n);
+            if outcome == "repeat" {
+                metrics.duplicates.inc_by(n);
+            }
+        }
+        for (door, n) in bytes {
+            metrics.bytes.with_label_values(&[door]).inc_by(n);
+        }
+        metrics.samples.inc_by(samples);
+    }
+}
+
 /// Registers a metric that has been made.
 pub(crate) fn kept<C: Collector + Clone + 'static>(
     registry: &Registry,

@@ -232,22 +232,18 @@ fn serve_until(
         .map_err(|err| Failure::os("start the ingest timer", &err))?;
     loop {
         let first = waiter.block_on(async { tokio::time::timeout(TICK, arrivals.recv()).await });
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        match first {
+        let (mut batch, mut bytes, mut count) = (Vec::new(), 0, 0);
+        let mut next = match first {
             Ok(None) => return turner.finish(),
-            Ok(Some(message)) => {
-                bytes += message.bytes();
-                batch.push(message);
-            }
-            Err(_) => {}
-        }
-        while batch.len() < limits::COMMIT_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(message) = arrivals.try_recv() else {
-                break;
-            };
+            Ok(message) => message,
+            Err(_) => arrivals.try_recv().ok(),
+        };
+        while let Some(message) = next {
             bytes += message.bytes();
+            count += message.count();
             batch.push(message);
+            let full = count >= limits::COMMIT_RECORDS_MAX || bytes >= BATCH_BYTES_MAX;
+            next = if full { None } else { arrivals.try_recv().ok() };
         }
         let stop = turner.turn(batch, letters.take())?;
         if let Some(reply) = stop {

@@ -22,7 +22,7 @@ use crate::{
         steady::{Now, Steady},
     },
     mailbox::{Arrival, Message},
-    metrics::{Metrics, seconds},
+    metrics::{Counted, Metrics, seconds},
     quarantine::Quarantine,
     service::{Letters, Parts},
     wal::Wal,
@@ -56,6 +56,7 @@ struct Decided {
     records: Vec<WalRecord>,
     aside: Vec<(Quarantined, Bytes)>,
     tell: Vec<Tell>,
+    counted: Counted,
     live: Vec<LiveFrame>,
     standings: Vec<(StreamKey, u64, mpsc::Sender<Notice>)>,
     newest: Vec<(StreamKey, oneshot::Sender<Option<Newest>>)>,
@@ -87,8 +88,8 @@ impl Turner {
         letters: Letters,
     ) -> Outcome<Option<oneshot::Sender<()>>> {
         let clock = &self.parts.clock;
-        let wall_ns = clock.wall_ns();
-        let now_ns = self.steady.read(wall_ns, clock.mono_ns());
+        let (wall_ns, mono_ns) = (clock.wall_ns(), clock.mono_ns());
+        let now_ns = self.steady.read(wall_ns, mono_ns);
         let now = Now {
             ours_ns: now_ns,
             wall_ns,
@@ -97,7 +98,7 @@ impl Turner {
         self.admit();
         let mut todo = Decided::default();
         for message in batch {
-            self.decide(message, now, &mut todo)?;
+            self.decide(message, now, mono_ns, &mut todo)?;
         }
         let ticks = now_ns.saturating_sub(self.last_tick_ns) >= TICK_EVERY_NS;
         if ticks {
@@ -134,10 +135,20 @@ impl Turner {
         Ok(())
     }
 
-    fn decide(&mut self, message: Message, now: Now, todo: &mut Decided) -> Outcome<()> {
+    fn decide(
+        &mut self,
+        message: Message,
+        now: Now,
+        mono_ns: u64,
+        todo: &mut Decided,
+    ) -> Outcome<()> {
         match message {
-            // The permit is given back when this returns: the payload is in the batch then.
-            Message::Offer(arrival, _room) => self.judge(*arrival, now, todo)?,
+            // The permit is given back when this returns: the payloads are in the batch then.
+            Message::Offers(arrivals, _room) => {
+                for arrival in arrivals {
+                    self.judge(arrival, now, mono_ns, todo)?;
+                }
+            }
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             Message::Newest(stream, reply) => todo.newest.push((stream, reply)),
             Message::Gone(conn) => self.core.gone(conn),
@@ -146,9 +157,16 @@ impl Turner {
         Ok(())
     }
 
-    fn judge(&mut self, arrival: Arrival, now: Now, todo: &mut Decided) -> Outcome<()> {
-        let mono = self.parts.clock.mono_ns();
-        let waited = i64::try_from(mono.saturating_sub(arrival.at_mono_ns)).unwrap_or(i64::MAX);
+    /// `now` and `mono_ns` are readings of one instant.
+    fn judge(
+        &mut self,
+        arrival: Arrival,
+        now: Now,
+        mono_ns: u64,
+        todo: &mut Decided,
+    ) -> Outcome<()> {
+        let waited = mono_ns.saturating_sub(arrival.at_mono_ns);
+        let waited = i64::try_from(waited).unwrap_or(i64::MAX);
         // Never before a record or tick that went downstream: replay must cut where life cut.
         let floor = self.core.recv_ns().max(self.last_tick_ns);
         let now = Now {
@@ -166,11 +184,7 @@ impl Turner {
             token,
             reply,
         } = arrival;
-        self.parts
-            .metrics
-            .bytes
-            .with_label_values(&[door])
-            .inc_by(content.bytes() as u64);
+        let bytes = content.bytes();
         if self.core.is_new_to(&stream) {
             let covered = self.parts.history.covered(&stream);
             self.core.learn(&stream, covered);
@@ -200,14 +214,7 @@ impl Turner {
                 },
             }
         };
-        self.parts
-            .metrics
-            .frames
-            .with_label_values(&[door, outcome])
-            .inc();
-        if outcome == "repeat" {
-            self.parts.metrics.duplicates.inc();
-        }
+        todo.counted.arrival(door, outcome, bytes);
         let way_back = WayBack {
             reply,
             token,
@@ -238,7 +245,7 @@ impl Turner {
         let metrics = &self.parts.metrics;
         match effect {
             Effect::Append(record, from) => {
-                count_stored(metrics, &record);
+                count_stored(metrics, &mut todo.counted, &record);
                 let record = match (record, from) {
                     (WalRecord::Frame(frame), Some(body)) => {
                         let payload = self.payload(body, todo)?;
@@ -341,6 +348,8 @@ impl Turner {
     /// Only after the commit: acknowledgements leave here and nowhere else.
     fn tell(&self, todo: &mut Decided) {
         let now = self.parts.clock.mono_ns();
+        todo.counted.tell(&self.parts.metrics);
+        let ack_seconds = self.parts.metrics.ack_seconds.local();
         for Tell {
             reply,
             token,
@@ -350,7 +359,7 @@ impl Turner {
         {
             if verdict == Verdict::Durable {
                 let took = now.saturating_sub(at_mono_ns);
-                self.parts.metrics.ack_seconds.observe(seconds(took));
+                ack_seconds.observe(seconds(took));
             }
             notify(&reply, Notice::Fate { token, verdict });
         }
@@ -462,14 +471,14 @@ fn unsure(offer: &Offer, failure: &Failure) -> Vec<Effect> {
     vec![Effect::Tell(Verdict::Unsure)]
 }
 
-fn count_stored(metrics: &Metrics, record: &WalRecord) {
+fn count_stored(metrics: &Metrics, counted: &mut Counted, record: &WalRecord) {
     let WalRecord::Frame(frame) = record else {
         return;
     };
     if frame.place == Place::Parked {
         return;
     }
-    metrics.samples.inc_by(u64::from(frame.samples));
+    counted.samples(frame.samples);
     if frame.place == Place::Live && frame.clock != ClockKind::Synced {
         metrics
             .clock_offset_seconds

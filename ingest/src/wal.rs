@@ -56,6 +56,7 @@ impl Wal {
             record_bytes_max: limits::RECORD_BYTES_MAX,
         };
         let Opened { journal, torn } = Journal::open(disk, settings)?;
+        let journal = journal.reserving();
         Ok((Self { journal }, torn))
     }
 
@@ -64,9 +65,8 @@ impl Wal {
     /// # Errors
     /// `Io`, which consumes the log.
     pub fn commit(self, records: &[WalRecord]) -> Outcome<(Self, Vec<u64>)> {
-        let bytes: Vec<Bytes> = records.iter().map(|r| r.encode().into()).collect();
-        let (journal, durable) = self.journal.commit(&bytes)?;
-        Ok((Self { journal }, durable.positions().to_vec()))
+        let (journal, durable) = self.journal.commit_each(records, WalRecord::put)?;
+        Ok((Self { journal }, durable.into_positions()))
     }
 
     /// Begins a new segment with the state.
@@ -76,7 +76,7 @@ impl Wal {
     pub fn roll(self, state: &[WalRecord]) -> Outcome<(Self, Vec<u64>)> {
         let bytes: Vec<Bytes> = state.iter().map(|r| r.encode().into()).collect();
         let (journal, durable) = self.journal.roll(&bytes)?;
-        Ok((Self { journal }, durable.positions().to_vec()))
+        Ok((Self { journal }, durable.into_positions()))
     }
 
     /// Whether the newest segment is full.

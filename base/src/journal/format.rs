@@ -42,12 +42,34 @@ fn checksum(position: u64, len: u32, mark: u64, payload: &[u8]) -> u32 {
 
 /// Appends the record that begins at `position`.
 pub(super) fn put_record(out: &mut Vec<u8>, position: u64, mark: u64, payload: &[u8]) {
-    // Checked against the settings' bound, which is below 2^32, before it comes here.
+    put_record_with(out, position, mark, |out| out.extend_from_slice(payload));
+}
+
+/// Appends the record that begins at `position`, its payload as `put` appends it; the payload's length.
+pub(super) fn put_record_with(
+    out: &mut Vec<u8>,
+    position: u64,
+    mark: u64,
+    put: impl FnOnce(&mut Vec<u8>),
+) -> usize {
+    let head = out.len();
+    out.extend_from_slice(&[0; RECORD_HEADER as usize]);
+    put(out);
+    let Some((place, payload)) = out
+        .get_mut(head..)
+        .and_then(|rest| rest.split_first_chunk_mut::<16>())
+    else {
+        return 0;
+    };
+    // Checked against the settings' bound, which is below 2^32, before anything is written.
     let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    out.extend(len.to_be_bytes());
-    out.extend(mark.to_be_bytes());
-    out.extend(checksum(position, len, mark, payload).to_be_bytes());
-    out.extend(payload);
+    let crc = checksum(position, len, mark, payload);
+    let (a, rest) = place.split_at_mut(4);
+    let (b, c) = rest.split_at_mut(8);
+    a.copy_from_slice(&len.to_be_bytes());
+    b.copy_from_slice(&mark.to_be_bytes());
+    c.copy_from_slice(&crc.to_be_bytes());
+    payload.len()
 }
 
 /// A record's header as read, not yet believed.
@@ -251,10 +273,30 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
+    /// Where the last byte at or after `position` ends that is not zero; `position` if there is none.
+    pub(super) fn data_end(&mut self, position: u64) -> Outcome<u64> {
+        let from = position.saturating_sub(self.start);
+        let mut until = self.len.max(from);
+        while until > from {
+            let size = READ.min(until - from);
+            let bytes = self.bytes(until - size, size)?;
+            if let Some(last) = bytes.iter().rposition(|b| *b != 0) {
+                return Ok(self.start.saturating_add(until - size + last as u64 + 1));
+            }
+            until -= size;
+        }
+        Ok(position)
+    }
+
     /// Offsets in a piece of the file where a header with a mark above `bad` could begin.
     fn candidates(&mut self, offset: u64, size: u64, bad: u64) -> Outcome<Vec<u64>> {
         let (len, start, max) = (self.len, self.start, self.payload_max);
-        let heads = self.bytes(offset, size)?.windows(16);
+        let bytes = self.bytes(offset, size)?;
+        // Room that was never written may be most of a segment, and holds no mark.
+        if bytes.iter().all(|b| *b == 0) {
+            return Ok(Vec::new());
+        }
+        let heads = bytes.windows(16);
         let plausible = heads.zip(offset..).filter_map(|(bytes, at)| {
             let head = RecordHead::parse(bytes).filter(|head| head.mark > bad)?;
             let room = len.checked_sub(at.saturating_add(RECORD_HEADER))?;

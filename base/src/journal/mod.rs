@@ -25,6 +25,7 @@
 //! bad bytes at P are damage if a valid record after them carries a mark above P (it knew them durable),
 //! and a torn tail otherwise: cut and reported. So a batch is protected from the next batch, or idle
 //! mark, on; before that nobody can tell its damage from the tear of a commit that never returned.
+//! Zeros up to the end of the newest segment are its room (see `reserving`), or never arrived: no tear.
 //! Segments must be contiguous; a name that is not ours is refused. A newest segment without any record
 //! is removed if it has a predecessor. Then the newest segment is copied to a fresh file, which is synced
 //! and renamed over it, before `open` returns: a recovered record may have been read from a cache that a
@@ -56,11 +57,14 @@ use crate::{
     Failure, Outcome,
     seams::{Disk, DiskFile},
 };
-use format::{RECORD_HEADER, put_record, segment_header};
+use format::{RECORD_HEADER, put_record, put_record_with, segment_header};
 use reader::Shared;
 
 /// Bytes gathered before a write; a larger commit takes several writes and still one sync.
 const WRITE: usize = 4 << 20;
+
+/// A segment's room is reserved only while this many times as much is free.
+const RESERVE_PART: u64 = 8;
 
 /// Where a journal lies and how large its parts grow.
 #[derive(Debug, Clone)]
@@ -107,6 +111,11 @@ impl Durable {
     pub fn positions(&self) -> &[u64] {
         &self.positions
     }
+
+    /// The same, kept.
+    pub fn into_positions(self) -> Vec<u64> {
+        self.positions
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -142,6 +151,10 @@ pub struct Journal {
     marked: u64,
     /// End of the newest record that is no idle mark.
     records_end: u64,
+    /// Whether a segment's whole room is taken when it begins.
+    reserving: bool,
+    /// Memory that commits are made in.
+    out: Vec<u8>,
 }
 
 impl Journal {
@@ -182,11 +195,34 @@ impl Journal {
             durable,
             marked,
             records_end,
+            reserving: false,
+            out: Vec::new(),
         };
         Ok(Opened {
             journal,
             torn: found.torn,
         })
+    }
+
+    /// From now on takes the room of a whole segment at once, so that a sync writes data and no news of the
+    /// file's length. The file then ends in zeros, which `open` knows for what they are.
+    #[must_use]
+    pub fn reserving(mut self) -> Self {
+        self.reserving = true;
+        self.reserve();
+        self
+    }
+
+    fn reserve(&mut self) {
+        let bytes = self.settings.segment_bytes;
+        if !self.reserving || self.durable - self.start >= bytes {
+            return;
+        }
+        // Others need the last room of a disk more; a disk that cannot gives room bit by bit, as always.
+        let free = self.disk.free_bytes(&self.settings.dir).unwrap_or(0);
+        if free / RESERVE_PART >= bytes {
+            self.file.reserve(bytes).ok();
+        }
     }
 
     /// Appends records and syncs them: one sync, however many.
@@ -196,7 +232,20 @@ impl Journal {
     /// journal.
     pub fn commit(mut self, records: &[Bytes]) -> Outcome<(Self, Durable)> {
         self.check(records)?;
-        let durable = self.append(records, Vec::new(), false)?;
+        let durable = self.append(records, put_bytes, false)?;
+        Ok((self, durable))
+    }
+
+    /// As [`Self::commit`], of records that `put` appends, so that each is copied once.
+    ///
+    /// # Errors
+    /// As [`Self::commit`]; a record that breaks the bounds may find others before it written, not synced.
+    pub fn commit_each<R>(
+        mut self,
+        records: &[R],
+        put: impl Fn(&R, &mut Vec<u8>),
+    ) -> Outcome<(Self, Durable)> {
+        let durable = self.append(records, put, false)?;
         Ok((self, durable))
     }
 
@@ -230,8 +279,13 @@ impl Journal {
     /// Begins a new segment with these records (none is fine). The old one is already synced whole.
     ///
     /// # Errors
-    /// As [`Journal::commit`].
+    /// As [`Journal::commit`]; `Internal` if the old one has reserved room left, which would be a hole.
     pub fn roll(mut self, first: &[Bytes]) -> Outcome<(Self, Durable)> {
+        if self.reserving && !self.wants_roll() {
+            return Err(Failure::internal(
+                "a segment with room left was to be rolled",
+            ));
+        }
         let start = self.durable;
         let path = recover::segment_path(&self.settings.dir, start);
         self.check(first)?;
@@ -241,6 +295,7 @@ impl Journal {
             .create_new(&path)
             .map_err(|err| Failure::os(&doing, &err))?;
         self.start = start;
+        self.reserve();
         // Readers know the segment from here on, but as an empty one.
         self.shared.change(|list| {
             list.push(Segment {
@@ -249,7 +304,7 @@ impl Journal {
                 path,
             })
         });
-        let durable = self.append(first, segment_header(start).to_vec(), true)?;
+        let durable = self.append(first, put_bytes, true)?;
         Ok((self, durable))
     }
 
@@ -296,24 +351,38 @@ impl Journal {
     }
 
     fn check(&self, records: &[Bytes]) -> Outcome<()> {
-        let max = self.settings.record_bytes_max.min(u32::MAX as usize);
-        match records.iter().find(|r| r.is_empty() || r.len() > max) {
-            Some(bad) => Err(Failure::bad_input(format!(
-                "a log record of {} bytes, must be 1 to {max}",
-                bad.len()
-            ))),
-            None => Ok(()),
-        }
+        records.iter().try_for_each(|r| self.check_length(r.len()))
     }
 
-    /// Writes `out` and the records behind it, syncs, and lets readers see them.
-    fn append(&mut self, records: &[Bytes], mut out: Vec<u8>, new_name: bool) -> Outcome<Durable> {
+    fn check_length(&self, length: usize) -> Outcome<()> {
+        let max = self.settings.record_bytes_max.min(u32::MAX as usize);
+        if (1..=max).contains(&length) {
+            return Ok(());
+        }
+        Err(Failure::bad_input(format!(
+            "a log record of {length} bytes, must be 1 to {max}"
+        )))
+    }
+
+    /// Writes the records (behind a header, if the segment is new), syncs, and lets readers see them.
+    fn append<R>(
+        &mut self,
+        records: &[R],
+        put: impl Fn(&R, &mut Vec<u8>),
+        new: bool,
+    ) -> Outcome<Durable> {
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        if new {
+            out.extend_from_slice(&segment_header(self.start));
+        }
         let mut positions = Vec::with_capacity(records.len());
         let (mark, mut at) = (self.durable, self.durable);
         for record in records {
             let position = at + out.len() as u64;
             positions.push(position);
-            put_record(&mut out, position, mark, record);
+            let length = put_record_with(&mut out, position, mark, |out| put(record, out));
+            self.check_length(length)?;
             if out.len() >= WRITE {
                 self.write(&out, at)?;
                 at += out.len() as u64;
@@ -322,11 +391,14 @@ impl Journal {
         }
         self.write(&out, at)?;
         let end = at + out.len() as u64;
+        if out.capacity() <= 2 * WRITE {
+            self.out = out;
+        }
         if !records.is_empty() {
             self.marked = mark;
             self.records_end = end;
         }
-        self.finish(end, new_name)?;
+        self.finish(end, new)?;
         Ok(Durable {
             upto: end,
             positions,
@@ -361,6 +433,10 @@ impl Journal {
         });
         Ok(())
     }
+}
+
+fn put_bytes(record: &Bytes, out: &mut Vec<u8>) {
+    out.extend_from_slice(record);
 }
 
 /// Reads a journal's folder without changing it, for checkers: every valid record in order, then the torn

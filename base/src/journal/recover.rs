@@ -119,7 +119,7 @@ pub(super) fn look(
     }
     check_start(&newest, expected)?;
     let tail = look_newest(disk, &newest, payload_max, visit)?;
-    let cut = newest.len.saturating_sub(tail.valid);
+    let cut = tail.data.saturating_sub(tail.valid);
     if cut > 0 {
         found.torn = Some(TornTail {
             at: newest.start.saturating_add(tail.valid),
@@ -204,6 +204,8 @@ fn look_whole(
 struct Tail {
     /// Bytes from the front that are valid; 0: not even the header.
     valid: u64,
+    /// Bytes from the front that are not just zeros to the end; at least `valid`.
+    data: u64,
     mark: u64,
     records_end: u64,
 }
@@ -241,6 +243,7 @@ fn look_newest(
                 Step::End => {
                     return Ok(Tail {
                         valid: segment.len,
+                        data: segment.len,
                         mark,
                         records_end,
                     });
@@ -260,6 +263,7 @@ fn look_newest(
     }
     Ok(Tail {
         valid: bad - segment.start,
+        data: walk.data_end(bad)? - segment.start,
         mark,
         records_end,
     })

@@ -4,13 +4,16 @@
 //!  name    = len u8 | bytes                    stream = name device | name stream
 //!  1 State   | count u32 | count x (len u32 | birth body) | ingest bytes to the end
 //!  2 Birth   | birth body                      birth body = stream | recv i64 | protobuf Birth to the end
-//!  3 Frame   | stream | boot u64 | seq u64 | recv i64 | t0 i64 | samples u32 | offset i64
-//!            | clock u8 | place u8 | print 16 | protobuf Frame to the end
 //!  4 Settled | stream | boot u64 | seq u64 | recv i64
+//!  5 Frame   | stream | boot u64 | seq u64 | recv i64 | t0 i64 | samples u32 | offset i64
+//!            | clock u8 | place u8 | print 16 | protobuf Frame to the end
+//!  3           the same with another print, in logs of before: read with its print made anew
 //! ```
 //!
 //! The numbers are persisted and stay. One value has one encoding; anything else is refused as damage,
 //! because the checksum was right: the bytes are ours, or nobody's.
+
+use std::str::FromStr;
 
 use bytes::{Buf, Bytes};
 
@@ -22,15 +25,23 @@ use crate::{
 
 const STATE: u8 = 1;
 const BIRTH: u8 = 2;
-const FRAME: u8 = 3;
+const FRAME_BLAKE3: u8 = 3;
 const SETTLED: u8 = 4;
+const FRAME: u8 = 5;
 
 impl WalRecord {
     /// The bytes of the record; see the module of the codec for their layout.
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put(&mut out);
+        out
+    }
+
+    /// Appends the bytes of the record.
+    pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Self::State(state) => {
-                let mut out = vec![STATE];
+                out.push(STATE);
                 out.extend(count(state.births.len()));
                 for birth in &state.births {
                     let mut body = Vec::new();
@@ -38,27 +49,19 @@ impl WalRecord {
                     out.extend(count(body.len()));
                     out.extend(body);
                 }
-                out.extend(&state.ingest);
-                out
+                out.extend_from_slice(&state.ingest);
             }
             Self::Birth(birth) => {
-                let mut out = vec![BIRTH];
-                put_birth(&mut out, birth);
-                out
+                out.push(BIRTH);
+                put_birth(out, birth);
             }
-            Self::Frame(frame) => {
-                let mut out = Vec::with_capacity(frame.payload.len() + 224);
-                out.push(FRAME);
-                put_frame(&mut out, frame);
-                out
-            }
+            Self::Frame(frame) => put_frame(out, frame),
             Self::Settled(settled) => {
-                let mut out = vec![SETTLED];
-                put_stream(&mut out, &settled.stream);
+                out.push(SETTLED);
+                put_stream(out, &settled.stream);
                 out.extend(settled.boot.to_be_bytes());
                 out.extend(settled.seq.to_be_bytes());
                 out.extend(settled.recv_ns.to_be_bytes());
-                out
             }
         }
     }
@@ -72,6 +75,11 @@ impl WalRecord {
             STATE => take_state(bytes).map(Self::State),
             BIRTH => take_birth(bytes).map(Self::Birth),
             FRAME => take_frame(bytes).map(Self::Frame),
+            FRAME_BLAKE3 => {
+                let mut frame = take_frame(bytes)?;
+                frame.print = frame.frame()?.print();
+                Ok(Self::Frame(frame))
+            }
             SETTLED => {
                 let stream = take_stream(&mut bytes)?;
                 let (boot, seq, recv_ns) = (
@@ -111,7 +119,7 @@ fn put_stream(out: &mut Vec<u8>, stream: &StreamKey) {
     for name in [stream.device.as_str(), stream.stream.as_str()] {
         // A name is at most 64 bytes.
         out.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        out.extend(name.as_bytes());
+        out.extend_from_slice(name.as_bytes());
     }
 }
 
@@ -122,25 +130,29 @@ fn put_birth(out: &mut Vec<u8>, birth: &BirthRecord) {
 }
 
 fn put_frame(out: &mut Vec<u8>, frame: &FrameRecord) {
+    // Names and numbers take less than 224 bytes.
+    out.reserve(frame.payload.len() + 224);
+    out.push(FRAME);
     put_stream(out, &frame.stream);
-    out.extend(frame.boot.to_be_bytes());
-    out.extend(frame.seq.to_be_bytes());
-    out.extend(frame.recv_ns.to_be_bytes());
-    out.extend(frame.t0_ns.to_be_bytes());
-    out.extend(frame.samples.to_be_bytes());
-    out.extend(frame.offset_ns.to_be_bytes());
-    out.push(match frame.clock {
+    out.extend_from_slice(&frame.boot.to_be_bytes());
+    out.extend_from_slice(&frame.seq.to_be_bytes());
+    out.extend_from_slice(&frame.recv_ns.to_be_bytes());
+    out.extend_from_slice(&frame.t0_ns.to_be_bytes());
+    out.extend_from_slice(&frame.samples.to_be_bytes());
+    out.extend_from_slice(&frame.offset_ns.to_be_bytes());
+    let clock = match frame.clock {
         ClockKind::Unknown => 0,
         ClockKind::Synced => 1,
         ClockKind::FreeRunning => 2,
-    });
-    out.push(match frame.place {
+    };
+    let place = match frame.place {
         Place::Live => 0,
         Place::Late => 1,
         Place::Parked => 2,
-    });
-    out.extend(frame.print);
-    out.extend(&frame.payload);
+    };
+    out.extend_from_slice(&[clock, place]);
+    out.extend_from_slice(&frame.print);
+    out.extend_from_slice(&frame.payload);
 }
 
 fn take_u64(from: &mut Bytes) -> Outcome<u64> {
@@ -159,20 +171,19 @@ fn take(from: &mut Bytes, n: usize) -> Outcome<Bytes> {
     Ok(from.split_to(n))
 }
 
-fn take_name(from: &mut Bytes) -> Outcome<String> {
+/// A name: its length, its bytes, and the rule of its type.
+fn take_name<T: FromStr<Err = Failure>>(from: &mut Bytes) -> Outcome<T> {
     let len = from.try_get_u8().map_err(short)?;
     let name = take(from, usize::from(len))?;
-    String::from_utf8(name.into()).map_err(|_| bad("a name that is not UTF-8"))
+    let name = str::from_utf8(&name).map_err(|_| bad("a name that is not UTF-8"))?;
+    name.parse().map_err(|err: Failure| bad(err.why))
 }
 
 fn take_stream(from: &mut Bytes) -> Outcome<StreamKey> {
-    let device = take_name(from)?
-        .parse()
-        .map_err(|err: Failure| bad(err.why))?;
-    let stream = take_name(from)?
-        .parse()
-        .map_err(|err: Failure| bad(err.why))?;
-    Ok(StreamKey { device, stream })
+    Ok(StreamKey {
+        device: take_name(from)?,
+        stream: take_name(from)?,
+    })
 }
 
 fn take_birth(mut from: Bytes) -> Outcome<BirthRecord> {

@@ -83,6 +83,15 @@ impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(
+            &self.0,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            bytes,
+        )?)
+    }
 }
 
 fn flags(extra: OFlags) -> i32 {

@@ -1,8 +1,9 @@
 //! Frames: reading, writing, and every rule about them.
 
 use prost::Message;
+use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Birth, Frame, Malformed, check_payload, proto, reason};
+use super::{Birth, ClockKind, Frame, Malformed, check_payload, proto, quick, reason};
 use crate::{Outcome, Rate, limits};
 
 /// The code that means "no value".
@@ -14,29 +15,48 @@ impl Frame {
     /// # Errors
     /// [`Malformed`] naming the first broken rule.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut frame = Self::blank();
+        frame.read(bytes)?;
+        Ok(frame)
+    }
+
+    /// As [`Self::decode`], into the memory of a frame read before, of which nothing else stays.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; what the frame then holds is of no use.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         check_payload(bytes)?;
-        let msg = proto::Frame::decode(bytes)
-            .map_err(|err| Malformed::new(reason::PROTOBUF, err.to_string()))?;
-        let samples = check_samples(msg.samples)?;
-        let codes = match (msg.deltas.is_empty(), msg.i16le.is_empty()) {
-            (true, true) => return Err(Malformed::new(reason::CODES_MISSING, "no codes")),
-            (false, false) => {
-                return Err(Malformed::new(reason::CODES_TWICE, "both deltas and i16le"));
+        let msg = match quick::read(bytes, &mut self.codes) {
+            Some((msg, from)) => {
+                check_samples(msg.samples)?;
+                if let quick::Codes::I16le(field) = from {
+                    words(field, &mut self.codes)?;
+                }
+                msg
             }
-            (false, true) => sums(msg.deltas, samples),
-            (true, false) => words(&msg.i16le)?,
+            None => read_any(bytes, &mut self.codes)?,
         };
-        check_shape(samples, codes.len())?;
-        let clock = proto::clock_from(msg.clock)?;
-        Ok(Self {
-            boot: msg.boot,
-            seq: msg.seq,
-            t0_ns: msg.t0_ns,
-            samples: msg.samples,
-            codes,
-            historical: msg.historical,
-            clock,
-        })
+        check_shape(per_lead(msg.samples), self.codes.len())?;
+        self.clock = proto::clock_from(msg.clock)?;
+        self.boot = msg.boot;
+        self.seq = msg.seq;
+        self.t0_ns = msg.t0_ns;
+        self.samples = msg.samples;
+        self.historical = msg.historical;
+        Ok(())
+    }
+
+    /// No frame yet: memory for [`Self::read`].
+    pub fn blank() -> Self {
+        Self {
+            boot: 0,
+            seq: 0,
+            t0_ns: 0,
+            samples: 0,
+            codes: Vec::new(),
+            historical: false,
+            clock: ClockKind::Unknown,
+        }
     }
 
     fn message(&self) -> proto::Frame {
@@ -100,16 +120,20 @@ impl Frame {
             .unwrap_or(&[])
     }
 
-    /// "The same frame?": the first 16 bytes of BLAKE3 over t0 (i64), samples (u32) and codes (i32), all
-    /// little-endian; neither encoding nor flags matter.
+    /// "The same frame?": XXH3 (128 bits, big-endian, as its standard writes it) over t0 (i64), samples (u32)
+    /// and codes (i32), all little-endian; neither encoding nor flags matter (docs/decisions/0020).
     pub fn print(&self) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.t0_ns.to_le_bytes());
-        hasher.update(&self.samples.to_le_bytes());
-        self.feed_codes(&mut hasher);
-        let mut print = [0; 16];
-        hasher.finalize_xof().fill(&mut print);
-        print
+        self.print_in(&mut Vec::new())
+    }
+
+    /// As [`Self::print`], with memory that is used again.
+    pub fn print_in(&self, bytes: &mut Vec<u8>) -> [u8; 16] {
+        bytes.clear();
+        bytes.reserve(12 + self.codes.len() * 4);
+        bytes.extend_from_slice(&self.t0_ns.to_le_bytes());
+        bytes.extend_from_slice(&self.samples.to_le_bytes());
+        put_codes(&self.codes, bytes);
+        xxh3_128(bytes).to_be_bytes()
     }
 
     /// BLAKE3 of the codes as little-endian i32, lead after lead: what a device notes of a frame.
@@ -123,7 +147,7 @@ impl Frame {
         let mut block = Vec::with_capacity(4096);
         for codes in self.codes.chunks(1024) {
             block.clear();
-            block.extend(codes.iter().flat_map(|c| c.to_le_bytes()));
+            put_codes(codes, &mut block);
             hasher.update(&block);
         }
     }
@@ -199,8 +223,24 @@ pub(super) fn check_shape(samples: usize, codes: usize) -> Result<(), Malformed>
     Ok(())
 }
 
+/// A frame that is not written the usual way: prost reads it, or says why not.
+fn read_any(bytes: &[u8], codes: &mut Vec<i32>) -> Result<proto::Frame, Malformed> {
+    let mut msg = proto::Frame::decode(bytes)
+        .map_err(|err| Malformed::new(reason::PROTOBUF, err.to_string()))?;
+    let samples = check_samples(msg.samples)?;
+    match (msg.deltas.is_empty(), msg.i16le.is_empty()) {
+        (true, true) => return Err(Malformed::new(reason::CODES_MISSING, "no codes")),
+        (false, false) => {
+            return Err(Malformed::new(reason::CODES_TWICE, "both deltas and i16le"));
+        }
+        (false, true) => *codes = sums(std::mem::take(&mut msg.deltas), samples),
+        (true, false) => words(&msg.i16le, codes)?,
+    }
+    Ok(msg)
+}
+
 /// Undoes the differences, lead by lead, modulo 2^32.
-fn sums(mut deltas: Vec<i32>, samples: usize) -> Vec<i32> {
+pub(super) fn sums(mut deltas: Vec<i32>, samples: usize) -> Vec<i32> {
     for lead in deltas.chunks_mut(samples) {
         let mut code = 0i32;
         for delta in lead {
@@ -211,7 +251,7 @@ fn sums(mut deltas: Vec<i32>, samples: usize) -> Vec<i32> {
     deltas
 }
 
-fn words(bytes: &[u8]) -> Result<Vec<i32>, Malformed> {
+fn words(bytes: &[u8], codes: &mut Vec<i32>) -> Result<(), Malformed> {
     let (pairs, rest) = bytes.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(Malformed::new(
@@ -219,8 +259,17 @@ fn words(bytes: &[u8]) -> Result<Vec<i32>, Malformed> {
             "an odd number of i16le bytes",
         ));
     }
-    Ok(pairs
-        .iter()
-        .map(|p| i32::from(i16::from_le_bytes(*p)))
-        .collect())
+    codes.clear();
+    codes.extend(pairs.iter().map(|p| i32::from(i16::from_le_bytes(*p))));
+    Ok(())
+}
+
+/// Appends codes as little-endian i32, in one piece.
+fn put_codes(codes: &[i32], out: &mut Vec<u8>) {
+    let from = out.len();
+    out.resize(from + codes.len() * 4, 0);
+    let (places, _) = out.get_mut(from..).unwrap_or_default().as_chunks_mut::<4>();
+    for (place, code) in places.iter_mut().zip(codes) {
+        *place = code.to_le_bytes();
+    }
 }

@@ -15,6 +15,7 @@ mod birth;
 mod frame;
 mod json;
 mod proto;
+mod quick;
 
 use serde::{Deserialize, Serialize};
 

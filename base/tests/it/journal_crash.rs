@@ -26,6 +26,8 @@ struct Ledger {
     next: usize,
     /// Records below this may be gone.
     floor: u64,
+    /// Segments take their room at once, and are rolled when they are full.
+    reserving: bool,
 }
 
 impl Ledger {
@@ -47,7 +49,7 @@ impl Ledger {
     fn act(&mut self, journal: Journal, luck: &FakeEntropy) -> Outcome<Journal> {
         match luck.below(8) {
             0 => journal.mark(),
-            1 => {
+            1 if !self.reserving || journal.wants_roll() => {
                 let records = self.batch(luck.below(3));
                 let (journal, durable) = journal.roll(&records)?;
                 self.acknowledge(durable.positions());
@@ -99,6 +101,7 @@ fn lives(seed: u64, torn: bool, lie: Option<Op>) -> usize {
     let luck = FakeEntropy::new(seed);
     let disk = FakeDisk::new();
     let (mut ledger, mut lost) = (Ledger::default(), 0);
+    ledger.reserving = seed % 2 == 1;
     for life in 0..6 {
         let faulty = FaultyDisk::new(Arc::new(disk.clone()));
         if let Some(op) = lie {
@@ -129,6 +132,9 @@ fn lives(seed: u64, torn: bool, lie: Option<Op>) -> usize {
         });
         if let Ok(opened) = open_on(Arc::new(faulty.clone())) {
             let mut journal = Some(opened.journal);
+            if ledger.reserving {
+                journal = journal.map(Journal::reserving);
+            }
             lost += ledger.settle(journal.as_ref().unwrap());
             while let Some(now) = journal.take() {
                 journal = ledger.act(now, &luck).ok();
@@ -275,6 +281,31 @@ fn a_full_disk_fails_the_commit_and_keeps_what_was_there() {
     assert_eq!(open(&disk).err().unwrap().kind, FailureKind::Io);
     disk.set_capacity(10_000);
     assert_eq!(records(&open(&disk).unwrap().journal).len(), 3);
+}
+
+#[test]
+fn reserved_room_is_no_tear_and_hides_no_damage() {
+    let disk = FakeDisk::new();
+    let journal = three_records(Arc::new(disk.clone())).reserving();
+    assert!(journal.roll(&[]).is_err(), "its room is not used up");
+    let journal = open(&disk).unwrap().journal.reserving();
+    let end = usize::try_from(journal.durable()).unwrap();
+    let (path, _, bytes) = crate::log::segments(&disk).remove(0);
+    assert_eq!(bytes.len(), 300.max(end), "a segment's bytes");
+    assert!(bytes[end..].iter().all(|b| *b == 0) && end < 300);
+    let opened = open(&disk).unwrap();
+    assert_eq!(opened.torn, None);
+    assert_eq!(records(&opened.journal).len(), 3);
+    let mut torn = bytes.clone();
+    torn[end + 5] = 1;
+    disk.put(&path, &torn);
+    let cut = open(&disk.copy()).unwrap().torn.unwrap();
+    assert_eq!((cut.at, cut.bytes), (end as u64, 6));
+    // Zeros in place of a record that the next one knows durable are damage, whatever follows.
+    let mut gone = bytes;
+    gone[20..60].fill(0);
+    disk.put(&path, &gone);
+    assert_eq!(open(&disk).err().unwrap().kind, FailureKind::Damaged);
 }
 
 #[test]

@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..6) {
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..7) {
         let mut bytes = bytes;
         bytes.insert(0, kind);
         if let Ok(record) = WalRecord::decode(bytes.clone().into()) {
@@ -108,6 +108,13 @@ proptest! {
         for record in wrong {
             prop_assert_eq!(record.frame().unwrap_err().kind, FailureKind::Damaged);
         }
+        // A log of before says the same with another print, which is made anew.
+        let payload = record.payload.len();
+        let mut before = WalRecord::Frame(record.clone()).encode();
+        let print = before.len() - payload - 16;
+        before[0] = 3;
+        before[print..print + 16].fill(9);
+        prop_assert_eq!(WalRecord::decode(before.into()).unwrap(), WalRecord::Frame(record));
     }
 }
 
@@ -137,6 +144,7 @@ fn the_payload_is_a_slice_and_strangers_are_refused() {
         vec![],
         vec![0],
         vec![5],
+        vec![6],
         vec![255; 40],
         longer,
         upper,

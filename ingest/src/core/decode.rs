@@ -22,8 +22,29 @@ pub enum Shape {
     FrameJson,
 }
 
-/// Decodes a payload. A JSON frame is kept as protobuf, so the log and the live topic hold one form.
+/// Memory that one payload after another is decoded in.
+#[derive(Debug)]
+pub struct Scratch {
+    frame: Frame,
+    bytes: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            frame: Frame::blank(),
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// As [`decode_in`], with memory of its own.
 pub fn decode(shape: Shape, payload: Bytes) -> Content {
+    decode_in(&mut Scratch::default(), shape, payload)
+}
+
+/// Decodes a payload. A JSON frame is kept as protobuf, so the log and the live topic hold one form.
+pub fn decode_in(scratch: &mut Scratch, shape: Shape, payload: Bytes) -> Content {
     if payload.len() > limits::PAYLOAD_BYTES_MAX {
         // Only its beginning is kept: a quarantine record must not be larger than a payload may be.
         let why = format!(
@@ -40,7 +61,10 @@ pub fn decode(shape: Shape, payload: Bytes) -> Content {
     let content = match shape {
         Shape::Birth => Birth::decode(&payload).map(Content::Birth),
         Shape::BirthJson => Birth::from_json(&payload).map(Content::Birth),
-        Shape::Frame => Frame::decode(&payload).map(|f| frame(&f, payload.clone())),
+        Shape::Frame => scratch
+            .frame
+            .read(&payload)
+            .map(|()| Content::Frame(scratch.head(), payload.clone())),
         Shape::FrameJson => Frame::from_json(&payload).and_then(|f| {
             let encoded = Bytes::from(f.encode());
             if encoded.len() > limits::PAYLOAD_BYTES_MAX {
@@ -50,22 +74,25 @@ pub fn decode(shape: Shape, payload: Bytes) -> Content {
                     why,
                 });
             }
-            Ok(frame(&f, encoded))
+            scratch.frame = f;
+            Ok(Content::Frame(scratch.head(), encoded))
         }),
     };
     content.unwrap_or_else(|bad| Content::Malformed(bad.reason, bad.why, payload))
 }
 
-fn frame(frame: &Frame, payload: Bytes) -> Content {
-    let head = FrameHead {
-        boot: frame.boot,
-        seq: frame.seq,
-        t0_ns: frame.t0_ns,
-        samples: frame.samples,
-        leads: u32::try_from(frame.leads()).unwrap_or(u32::MAX),
-        historical: frame.historical,
-        clock: frame.clock,
-        print: frame.print(),
-    };
-    Content::Frame(head, payload)
+impl Scratch {
+    fn head(&mut self) -> FrameHead {
+        let frame = &self.frame;
+        FrameHead {
+            boot: frame.boot,
+            seq: frame.seq,
+            t0_ns: frame.t0_ns,
+            samples: frame.samples,
+            leads: u32::try_from(frame.leads()).unwrap_or(u32::MAX),
+            historical: frame.historical,
+            clock: frame.clock,
+            print: frame.print_in(&mut self.bytes),
+        }
+    }
 }

@@ -84,13 +84,10 @@ pub(super) enum Target {
 impl Core {
     /// Decides about one arrival.
     pub fn step(&mut self, offer: &Offer, answers: Answers) -> Step {
-        let known_stream = self.streams.contains_key(&offer.stream);
-        let streams = self
-            .per_device
-            .get(&offer.stream.device)
-            .copied()
-            .unwrap_or(0);
-        if !known_stream && streams >= limits::STREAMS_PER_DEVICE_MAX {
+        let device = &offer.stream.device;
+        let streams = || self.per_device.get(device).copied().unwrap_or(0);
+        if !self.streams.contains_key(&offer.stream) && streams() >= limits::STREAMS_PER_DEVICE_MAX
+        {
             return self.turn_away(offer, Refusal::TooManyStreams, answers.room);
         }
         match &offer.content {
@@ -144,9 +141,10 @@ impl Core {
         answers: Answers,
     ) -> Step {
         let stream = &offer.stream;
-        if self
-            .impostors
-            .contains(&(offer.conn, stream.clone(), head.boot))
+        if !self.impostors.is_empty()
+            && self
+                .impostors
+                .contains(&(offer.conn, stream.clone(), head.boot))
         {
             return self.set_aside(
                 offer,

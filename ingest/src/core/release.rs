@@ -39,12 +39,12 @@ impl Core {
         effects: &mut Vec<Effect>,
     ) {
         let known = self.boot(stream, boot);
-        let Some(birth) = known.birth.as_ref().map(|b| b.birth.clone()) else {
-            return;
-        };
         if known.parked.is_empty() {
             return;
         }
+        let Some(birth) = known.birth.as_ref().map(|b| b.birth.clone()) else {
+            return;
+        };
         let mut still = known.parked.take_all();
         // A live one among them may set the offset for historical ones that arrived before it.
         loop {

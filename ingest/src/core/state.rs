@@ -153,7 +153,7 @@ impl Core {
             }),
             Place::Live | Place::Late => None,
         };
-        if waiting.is_none() {
+        if waiting.is_none() && !self.aside.is_empty() {
             self.aside
                 .remove(&(record.stream.clone(), record.boot, record.seq));
         }
@@ -178,7 +178,10 @@ impl Core {
                 }
             }
         }
-        self.note_waiting(&record.stream, record.boot);
+        // Nearly no frame waits, and nearly none did.
+        if boot.parked.any_in_log() || !self.waiting.is_empty() {
+            self.note_waiting(&record.stream, record.boot);
+        }
         Ok(())
     }
 

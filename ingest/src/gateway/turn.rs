@@ -197,8 +197,12 @@ impl Turner {
 
     fn decide(&mut self, message: Message, now_ns: i64, todo: &mut Decided) {
         match message {
-            // The permit is given back when this returns: the payload is in the batch then.
-            Message::Offer(arrival, _room) => self.judge(*arrival, now_ns, todo),
+            // The permit is given back when this returns: the payloads are in the batch then.
+            Message::Offers(arrivals, _room) => {
+                for arrival in arrivals {
+                    self.judge(arrival, now_ns, todo);
+                }
+            }
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             // Asked where streams are assigned: upstream.
             Message::Newest(_, reply) => drop(reply.send(None)),
