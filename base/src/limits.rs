@@ -169,6 +169,18 @@ pub const OPEN_BYTES_MAX: usize = 1024 * 1024;
 pub const TOPIC_ALIASES_MAX: u16 = 16;
 /// Seconds that a session may outlive its connection.
 pub const SESSION_EXPIRY_MAX_S: u32 = 7 * 86_400;
+/// Bytes of a ZeroMQ peer's messages that wait for their ack or nack; there may be [`INFLIGHT_MAX`].
+pub const ZMQ_INFLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages in a row that a ZeroMQ peer may not say; it is cut at the last.
+pub const ZMQ_STRIKES_MAX: usize = 16;
+/// PINGs of a ZeroMQ peer that are answered in a second.
+pub const ZMQ_PONGS_PER_S: u32 = 10;
+/// A silent ZeroMQ peer is asked whether it is there; after [`KEEP_ALIVE_MAX`] it is cut.
+pub const ZMQ_PING_EVERY: Duration = Duration::from_secs(10);
+/// A ZeroMQ peer that was told `full` is not read for so long, or until there is room.
+pub const ZMQ_FULL_PAUSE_NS: u64 = 1_000_000_000;
+/// Streams whose right to be spoken for is remembered per connection.
+pub const ZMQ_AUTHORISED_MAX: usize = 4096;
 /// Keep-alive of a client that asks for none or more.
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(300);
 /// Subscriptions of a connection.
@@ -309,6 +321,8 @@ pub const GATEWAY_DEVICES_MAX: usize = 4096;
 // Relations that other code relies on.
 const _: () = assert!(SLOT_NS_DEFAULT % PAGE_NS == 0 && SLOT_NS_MAX % PAGE_NS == 0);
 const _: () = assert!(PAYLOAD_BYTES_MAX < RECORD_BYTES_MAX);
+const _: () = assert!(ZMTP_MESSAGE_BYTES_MAX < ZMQ_INFLIGHT_BYTES_MAX);
+const _: () = assert!((INFLIGHT_MAX as usize) < CONNECTION_QUEUE);
 const _: () = assert!(BLOCK_EVENTS_MAX < LEDGER_QUEUE);
 const _: () = assert!((RECORD_BYTES_MAX as u64) < WAL_SEGMENT_BYTES);
 

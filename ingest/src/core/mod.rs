@@ -19,4 +19,5 @@ pub mod release;
 pub mod saved;
 pub mod state;
 pub mod steady;
+pub mod zmq;
 pub mod zmtp;

@@ -4,3 +4,4 @@
 pub(crate) mod capped;
 pub mod mqtt;
 pub mod tls;
+pub mod zmq;

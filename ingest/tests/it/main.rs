@@ -24,4 +24,8 @@ mod support;
 mod uplink_model;
 mod ward;
 mod wire;
+mod zmq_door;
+mod zmq_rows;
+mod zmq_session;
+mod zmq_ward;
 mod zmtp;

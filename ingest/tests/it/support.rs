@@ -101,6 +101,10 @@ impl Known {
             enabled,
             ..DeviceEntry::new(kind)
         };
+        self.put_entry(name, entry);
+    }
+
+    pub(crate) fn put_entry(&self, name: &str, entry: DeviceEntry) {
         self.devices
             .lock()
             .unwrap()

@@ -64,7 +64,7 @@ impl Authority {
         (cert.pem(), key.serialize_pem())
     }
 
-    fn server(&self) -> (String, String) {
+    pub(crate) fn server(&self) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(params)
@@ -230,7 +230,7 @@ pub(crate) async fn tunnel(
     port
 }
 
-async fn connect_tls_to(
+pub(crate) async fn connect_tls_to(
     address: std::net::SocketAddr,
     ca: &Authority,
     (cert, key): &(String, String),

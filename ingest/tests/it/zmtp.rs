@@ -85,7 +85,13 @@ fn up() -> End {
     let mut end = End::router(None);
     end.bytes(&greeting()).unwrap();
     let identity = Bytes::new();
-    assert_eq!(end.bytes(&dealer()), Ok(vec![Event::Ready { identity }]));
+    assert_eq!(
+        end.bytes(&dealer()),
+        Ok(vec![Event::Ready {
+            identity,
+            pings: false
+        }])
+    );
     end
 }
 
@@ -122,8 +128,14 @@ fn both_ends_of_ours_understand_each_other_however_the_bytes_are_cut() {
         assert_eq!(
             got,
             [
-                Event::Ready { identity: named },
-                Event::Ready { identity: empty },
+                Event::Ready {
+                    identity: named,
+                    pings: true
+                },
+                Event::Ready {
+                    identity: empty,
+                    pings: true
+                },
                 Event::Message(parts),
                 Event::Ping(Bytes::from_static(b"who")),
             ]

@@ -14,6 +14,8 @@ use super::Broken;
 
 /// Bytes of a greeting.
 const LENGTH: usize = 64;
+/// Where the minor version stands.
+const MINOR: usize = 11;
 /// Where the mechanism stands.
 const MECHANISM: std::ops::Range<usize> = 12..32;
 /// The only mechanism we speak.
@@ -28,11 +30,11 @@ pub(super) fn write(out: &mut BytesMut) {
     out.put_bytes(0, 32);
 }
 
-/// Takes the peer's greeting off the buffer; `None`: it may still become one.
+/// Takes the peer's greeting off the buffer, with whether it speaks 3.1; `None`: it may still become one.
 ///
 /// # Errors
 /// At the first byte that rules it out.
-pub(super) fn take(buf: &mut BytesMut) -> Result<Option<()>, Broken> {
+pub(super) fn take(buf: &mut BytesMut) -> Result<Option<bool>, Broken> {
     let is = |at: usize, wanted: u8| buf.get(at).is_none_or(|byte| *byte == wanted);
     if !is(0, 0xff) || !is(9, 0x7f) {
         return Err(Broken("not-zmtp"));
@@ -51,6 +53,7 @@ pub(super) fn take(buf: &mut BytesMut) -> Result<Option<()>, Broken> {
     if buf.len() < LENGTH {
         return Ok(None);
     }
+    let minor = buf.get(MINOR).copied().unwrap_or_default();
     buf.advance(LENGTH);
-    Ok(Some(()))
+    Ok(Some(minor > 0))
 }

@@ -36,6 +36,8 @@ pub enum Event {
     Ready {
         /// 0-255 bytes, the first not zero.
         identity: Bytes,
+        /// Whether it speaks 3.1 and so answers PING.
+        pings: bool,
     },
     /// A whole message.
     Message(Vec<Bytes>),
@@ -48,7 +50,8 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Greeting,
-    Handshake,
+    /// Whether the peer announced 3.1.
+    Handshake(bool),
     Traffic,
     Broken(Broken),
 }
@@ -120,7 +123,7 @@ impl Zmtp {
         if let Err(broken) = event {
             // Garbage is not answered; nor is a peer that was ready, whose stream of messages has no place
             // for an ERROR.
-            let answers = matches!(self.state, State::Greeting | State::Handshake);
+            let answers = matches!(self.state, State::Greeting | State::Handshake(_));
             if answers && broken.0 != "not-zmtp" && broken.0 != PEER_ERROR.0 {
                 command::error(broken.0, out);
             }
@@ -134,20 +137,20 @@ impl Zmtp {
             match self.state {
                 State::Broken(broken) => return Err(broken),
                 State::Greeting => {
-                    if greeting::take(buf)?.is_none() {
+                    let Some(pings) = greeting::take(buf)? else {
                         return Ok(None);
-                    }
-                    self.state = State::Handshake;
+                    };
+                    self.state = State::Handshake(pings);
                     // The client is the first to say READY; the server answers it.
                     if let Role::Dealer(identity) = &self.role {
                         command::ready(b"DEALER", identity, out);
                     }
                 }
-                State::Handshake => {
+                State::Handshake(pings) => {
                     let max = limits::CONNECT_BYTES_MAX;
                     return match frame::take(buf, 0, max)? {
                         None => Ok(None),
-                        Some(Frame::Command(body)) => self.shake(body, out).map(Some),
+                        Some(Frame::Command(body)) => self.shake(pings, body, out).map(Some),
                         Some(Frame::Part(..)) => Err(Broken("zmtp-not-ready")),
                     };
                 }
@@ -167,7 +170,7 @@ impl Zmtp {
         }
     }
 
-    fn shake(&mut self, body: Bytes, out: &mut BytesMut) -> Result<Event, Broken> {
+    fn shake(&mut self, pings: bool, body: Bytes, out: &mut BytesMut) -> Result<Event, Broken> {
         let metadata = match command::read(body)? {
             Command::Ready(metadata) => metadata,
             Command::Error => return Err(PEER_ERROR),
@@ -190,6 +193,7 @@ impl Zmtp {
         self.state = State::Traffic;
         Ok(Event::Ready {
             identity: metadata.identity,
+            pings,
         })
     }
 
