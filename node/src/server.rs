@@ -3,12 +3,16 @@
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
 use axum::{Router, serve::Listener};
-use chordae_base::{Failure, Outcome, limits, seams::real};
+use chordae_base::{
+    Failure, Outcome, limits,
+    seams::{Clock, real},
+};
 use chordae_ingest::{
     core::ports::Registry,
     doors::{
         mqtt::{DoorParts, DoorSettings, MqttDoor},
         tls::Tls,
+        zmq::{self, ZmqDoor},
     },
 };
 use chordae_query::http;
@@ -45,6 +49,7 @@ pub struct Server {
     home: Folder,
     house: House,
     doors: Vec<MqttDoor>,
+    zmq_doors: Vec<ZmqDoor>,
     serving: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
     listening: Vec<(&'static str, SocketAddr)>,
@@ -137,6 +142,8 @@ impl Server {
             doors.push(("mqtt-plain", MqttDoor::open(door, parts).await?));
         }
         listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
+        let zmq_doors = zmq_doors(&settings, &home, &house, &clock).await?;
+        listening.extend(zmq_doors.iter().map(|(what, door)| (*what, door.address())));
 
         let readers = http::router(&house.service);
         if let Some(socket) = sockets.http_tls {
@@ -169,10 +176,12 @@ impl Server {
         ready.set("start", None);
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
+        let zmq_doors = zmq_doors.into_iter().map(|(_, door)| door).collect();
         Ok(Self {
             home,
             house,
             doors,
+            zmq_doors,
             serving: running.serving,
             stopping,
             listening,
@@ -219,6 +228,9 @@ impl Server {
         for door in self.doors {
             door.close().await;
         }
+        for door in self.zmq_doors {
+            door.close().await;
+        }
         let stopped = self.house.stop().await;
         self.stopping.send_replace(true);
         for task in self.serving {
@@ -231,6 +243,40 @@ impl Server {
         std::fs::remove_file(self.home.control()).ok();
         stopped
     }
+}
+
+/// The doors for gateways, and for devices that speak ZeroMQ.
+async fn zmq_doors(
+    settings: &Settings,
+    home: &Folder,
+    house: &House,
+    clock: &Arc<dyn Clock>,
+) -> Outcome<Vec<(&'static str, ZmqDoor)>> {
+    let metrics = house.ingest_metrics.clone();
+    let parts = zmq::DoorParts::new(
+        house.ingest.clone(),
+        house.exchange.clone(),
+        Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
+        Arc::clone(clock),
+        metrics.clone(),
+    );
+    let door = |listen, tls| zmq::DoorSettings {
+        listen,
+        tls,
+        connections_max: limits::CONNECTIONS_MAX,
+    };
+    let mut doors = Vec::new();
+    if let Some(listen) = settings.zmq.tls {
+        let keys = home.clone();
+        let tls = Tls::reloading(move || tls::for_devices(&keys), metrics)?;
+        let opened = ZmqDoor::open(door(listen, Some(tls)), parts.clone()).await?;
+        doors.push(("zmq-tls", opened));
+    }
+    if let Some(listen) = settings.zmq.plain {
+        let opened = ZmqDoor::open(door(listen, None), parts).await?;
+        doors.push(("zmq-plain", opened));
+    }
+    Ok(doors)
 }
 
 /// HTTP servers as tasks that end together.
@@ -294,10 +340,12 @@ impl Sockets {
             Some(addr) => listen::bind(what, addr).await.map(Some),
             None => Ok(None),
         };
-        // The MQTT doors bind when they open; a taken port is found here first.
+        // The devices' doors bind when they open; a taken port is found here first.
         for (what, addr) in [
             ("mqtt.tls", settings.mqtt.tls),
             ("mqtt.plain", settings.mqtt.plain),
+            ("zmq.tls", settings.zmq.tls),
+            ("zmq.plain", settings.zmq.plain),
         ] {
             drop(bind(what, addr).await?);
         }

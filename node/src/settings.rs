@@ -20,6 +20,8 @@ pub const TEMPLATE: &str = include_str!("chordae.toml");
 pub struct Settings {
     /// Doors for devices.
     pub mqtt: Mqtt,
+    /// Doors for gateways and for devices that speak ZeroMQ.
+    pub zmq: Zmq,
     /// Doors for readers.
     pub http: Http,
     /// Metrics and probes.
@@ -62,6 +64,18 @@ impl Mqtt {
             },
         }
     }
+}
+
+/// See `chordae.toml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Zmq {
+    /// TLS listener.
+    #[serde(deserialize_with = "listener")]
+    pub tls: Option<SocketAddr>,
+    /// Plain listener, loopback only.
+    #[serde(deserialize_with = "listener")]
+    pub plain: Option<SocketAddr>,
 }
 
 /// See `chordae.toml`.
@@ -154,6 +168,15 @@ impl Default for Mqtt {
     }
 }
 
+impl Default for Zmq {
+    fn default() -> Self {
+        Self {
+            tls: Some(SocketAddr::from(([0, 0, 0, 0], 5556))),
+            plain: None,
+        }
+    }
+}
+
 impl Default for Http {
     fn default() -> Self {
         Self {
@@ -223,6 +246,7 @@ impl Settings {
     pub fn check(&self) -> Outcome<()> {
         let plain = [
             ("mqtt.plain", self.mqtt.plain),
+            ("zmq.plain", self.zmq.plain),
             ("http.plain", self.http.plain),
             ("metrics.listen", Some(self.metrics.listen)),
         ];

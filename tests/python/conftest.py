@@ -21,6 +21,9 @@ SETTINGS = """
 [mqtt]
 tls = "{mqtt_tls}"
 plain = "127.0.0.1:0"
+[zmq]
+tls = "{zmq_tls}"
+plain = "127.0.0.1:0"
 [http]
 tls = "off"
 plain = "127.0.0.1:0"
@@ -67,7 +70,8 @@ class Server:
         if not (self.folder / "keys").exists():
             run("init", "--data", self.folder)
             text = settings or SETTINGS.format(
-                slot=slot, anchor=anchor, mqtt_tls="127.0.0.1:0" if tls else "off")
+                slot=slot, anchor=anchor, mqtt_tls="127.0.0.1:0" if tls else "off",
+                zmq_tls="127.0.0.1:0" if tls else "off")
             (self.folder / "chordae.toml").write_text(text)
         self.process, self.doors = None, {}
 
@@ -101,6 +105,10 @@ class Server:
     @property
     def mqtt(self):
         return "mqtt://" + self.doors["mqtt-plain"]
+
+    @property
+    def zmq(self):
+        return "zmq://" + self.doors["zmq-plain"]
 
     @property
     def http(self):

@@ -39,7 +39,7 @@ def test_a_taken_port_is_named(folder):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        refused(Server(folder, settings=f'[mqtt]\ntls = "off"\nplain = "127.0.0.1:{port}"\n[http]\ntls = "off"\n'
+        refused(Server(folder, settings=f'[mqtt]\ntls = "off"\nplain = "127.0.0.1:{port}"\n[zmq]\ntls = "off"\n[http]\ntls = "off"\n'
                                         '[metrics]\nlisten = "127.0.0.1:0"\n'), str(port))
 
 
@@ -69,7 +69,7 @@ def test_a_full_disk_refuses_and_heals(tmp_path):
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500m", "tmpfs", str(disk)], check=True)
     try:
-        settings = ('[mqtt]\ntls = "off"\nplain = "127.0.0.1:0"\n[http]\ntls = "off"\n[metrics]\nlisten = "127.0.0.1:0"\n'
+        settings = ('[mqtt]\ntls = "off"\nplain = "127.0.0.1:0"\n[zmq]\ntls = "off"\n[http]\ntls = "off"\n[metrics]\nlisten = "127.0.0.1:0"\n'
                     '[wal]\nmax-bytes = 268435456\nmin-free-bytes = 67108864\n[chunks]\nslot-seconds = 10\n')
         server = Server(disk / "data", settings=settings)
         with server:

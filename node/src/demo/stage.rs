@@ -161,12 +161,14 @@ fn settings_text() -> Outcome<String> {
     Ok(format!(
         "# Settings of a demonstration. `chordae init` writes the commented original.\n\
          [mqtt]\ntls = \"{}\"\nplain = \"off\"\n\
+         [zmq]\ntls = \"{}\"\nplain = \"off\"\n\
          [http]\ntls = \"off\"\nplain = \"{}\"\n\
          [metrics]\nlisten = \"{}\"\n\
          [wal]\nmax-bytes = 268435456\nmin-free-bytes = 268435456\n\
          [chunks]\nslot-seconds = 10\n\
          [ledger]\nanchor-seconds = 2\n",
         free(8883)?,
+        free(5556)?,
         free(8080)?,
         free(9464)?
     ))
