@@ -338,5 +338,9 @@ pub const SIM_INFLIGHT_MAX: usize = 200;
 pub const SIM_DEVICES_MAX: usize = 10_000;
 /// Acknowledged frames waiting for their line in the fsynced list.
 pub const SIM_ACKED_QUEUE: usize = 8192;
-/// Events of one MQTT connection waiting for their simulated device.
+/// Events of one connection waiting for their simulated device.
 pub const SIM_EVENTS_QUEUE: usize = 1024;
+/// Payload bytes that one simulated device may have in flight: the credit of the ZeroMQ door.
+pub const SIM_CREDIT_BYTES: usize = 4 * 1024 * 1024;
+/// Commands that one simulated device remembers, so that none is executed twice.
+pub const SIM_ORDERS_MAX: usize = 256;

@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use chordae_base::{
     DeviceId, Failure, Outcome, Rate, StreamName, limits, time::SECOND_NS, wire::ClockKind,
 };
-use chordae_device_sim::{Config, Credentials, Endpoint, Faults, Mqtt, Pace, Source};
+use chordae_device_sim::{
+    Config, Credentials, Encoding, Endpoint, Faults, Mqtt, Pace, Source, parse_rate,
+};
 use clap::{Parser, ValueEnum};
 
-/// Simulated ECG devices that stream over MQTT and keep every frame until it is acknowledged.
+/// Simulated ECG devices that stream over MQTT or ZeroMQ and keep every frame until it is acknowledged.
+///
+/// They obey the commands start, stop, set-rate, set-leads, sync-time and identify.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where to: `mqtts://HOST[:8883]`, or `mqtt://HOST[:1883]` on a loopback listener.
+    /// Where to: `mqtts://HOST[:8883]` or `zmq+tls://HOST[:5556]`; on a loopback listener
+    /// `mqtt://HOST[:1883]` or `zmq://HOST[:5555]`.
     #[arg(long)]
     url: Endpoint,
     /// Certificate authority of the server (PEM).
@@ -37,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     leads: Option<usize>,
     /// Samples per second of synthetic ECG: 500, or 125/2.
-    #[arg(long, value_name = "HZ", default_value = "500", value_parser = rate)]
+    #[arg(long, value_name = "HZ", default_value = "500", value_parser = parse_rate)]
     rate: Rate,
     /// Length of a frame.
     #[arg(long, value_name = "T", default_value = "1s", value_parser = duration)]
@@ -60,7 +65,7 @@ pub(crate) struct Args {
     /// What the devices say of their clocks, and how these behave.
     #[arg(long, value_enum, default_value_t = Clock::Synced)]
     clock: Clock,
-    /// What goes wrong: drop,dup,reorder,clock-jump,reconnect,late.
+    /// What goes wrong, of the list below.
     #[arg(
         long,
         value_name = "LIST",
@@ -68,6 +73,34 @@ pub(crate) struct Args {
         hide_default_value = true
     )]
     faults: Faults,
+    /// How births and frames are encoded: deltas, i16le (what it cannot say goes as deltas), json
+    /// (MQTT only) or mixed (another each time, also when a frame is sent again).
+    #[arg(long, value_name = "FORM", default_value = "deltas")]
+    encoding: Encoding,
+    /// What is owed survives a crash (kill -9) of the simulator in this file, and is sent again by the
+    /// next that is given it. Not synced: it does not outlive the machine.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Boot number of each device instead of a random one: given twice, a boot number used again.
+    #[arg(long, value_name = "N")]
+    boot: Option<u64>,
+    /// Number of a boot's first frame, which should be 0; past the greatest number comes 0 again.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first_seq: u64,
+    /// True time of the first sample (RFC 3339, or ns). With --boot and --seed the same frames are
+    /// sent again, byte for byte.
+    #[arg(long, value_name = "T", value_parser = time)]
+    start: Option<i64>,
+    /// The devices' clocks are set wrong by this: 10m, -1s, 87600h.
+    #[arg(long, value_name = "T", value_parser = signed, allow_hyphen_values = true)]
+    skew: Option<i64>,
+    /// Live devices have been recording for so long without a network when they start: what a
+    /// reconnection after that time looks like, without the wait.
+    #[arg(long, value_name = "T", value_parser = duration)]
+    away: Option<i64>,
+    /// All devices send the same minute over and over, encoded once: for thousands of devices.
+    #[arg(long)]
+    precomputed: bool,
     /// List of acknowledged frames, one fsynced line each: device stream boot seq t0_ns samples
     /// blake3 (of the codes as little-endian i32, lead after lead). Appended to.
     #[arg(long, value_name = "FILE")]
@@ -75,6 +108,9 @@ pub(crate) struct Args {
     /// MQTT version: 3 (3.1.1) or 5.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(3..=5))]
     mqtt: u8,
+    /// QoS of births and frames over MQTT; at 0 the `ack` topic settles them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
     /// Seed of synthesis and faults; the boot is random all the same.
     #[arg(long)]
     seed: Option<u64>,
@@ -83,10 +119,28 @@ pub(crate) struct Args {
     patience: i64,
 }
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Faults (--faults drop,jitter=40ms,...), each striking now and then:
+  drop            the connection is cut right after a frame, before its acknowledgement
+  reconnect       the device says goodbye and connects again
+  pause[=10m]     the same, but it stays away so long (of the stream's time: --speed shortens it)
+  dup             a frame is sent twice
+  reorder         a frame is overtaken by the next
+  late            a frame is held back for 20 s
+  gap             a frame is lost in the device, its number never comes
+  encodings       as --encoding mixed
+  extremes        codes at the edges of 32 and 16 bits, runs without a value
+  reuse-boot      once a boot, after 32 frames: numbers from the beginning under the same boot, the old
+                  frames out of memory (the same content) and new ones under their numbers (other)
+  clock-jump[=2s] the clock steps by this, to either side and back
+  jitter[=40ms]   t0 is off by up to half of this to either side, so neighbours disagree by up to this
+  drift[=1%]      the clock runs fast (-1%: slow) against the samples
+
+Examples:
   device-sim --url mqtt://localhost:1883 --devices 3 --leads 12 --for 90s
   device-sim --url mqtts://ward.example --ca ca.pem --cert certs/ --devices 20 --acked acked.txt
   device-sim --url mqtt://localhost:1883 --device bed-7 --record 100.hea --speed 60
+  device-sim --url zmq://localhost:5555 --device bed-7 --faults drop,dup,reorder --state owed.txt
+  device-sim --url mqtts://ward.example --ca ca.pem --cert certs/ --devices 2000 --precomputed
 
 Exit codes: 0 everything acknowledged, 1 not, 2 wrong usage. Ctrl-C ends the streams in order.";
 
@@ -149,8 +203,17 @@ impl Args {
             faults: self.faults,
             burst: self.burst.unwrap_or(if self.max_rate { 64 } else { 16 }),
             mqtt,
+            qos: self.qos,
+            encoding: self.encoding,
             acked: self.acked,
+            state: self.state,
             seed: self.seed,
+            boot: self.boot,
+            first_seq: self.first_seq,
+            start_ns: self.start,
+            skew_ns: self.skew.unwrap_or(0),
+            away_ns: self.away.unwrap_or(0),
+            precomputed: self.precomputed,
             patience_ns: self.patience.unsigned_abs(),
             ..Config::new(self.url, devices)?
         })
@@ -172,14 +235,16 @@ impl Args {
     }
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
-    let (num, den) = text.split_once('/').unwrap_or((text, "1"));
-    let part = |part: &str| {
-        part.trim()
-            .parse::<u32>()
-            .map_err(|e| format!("{part:?}: {e}"))
-    };
-    Rate::new(part(num)?, part(den)?).map_err(|e| e.why)
+fn time(text: &str) -> Result<i64, String> {
+    chordae_base::time::parse(text).map_err(|e| e.why)
+}
+
+/// A duration of either sign, in nanoseconds.
+fn signed(text: &str) -> Result<i64, String> {
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "give a duration such as 10m, -1s or 87600h".to_owned())?;
+    i64::try_from(span.as_nanos()).map_err(|_| "more than 64 bits of ns".to_owned())
 }
 
 /// A duration such as `90s`, `250ms`, `1h 30m`, in nanoseconds.

@@ -6,12 +6,13 @@
 //!   make what is due ──▶ spool ──▶ send what may go ──▶ handle what came ─────────┘
 //! ```
 //!
-//! The birth goes first on every connection (a repeat is absorbed). A live device whose spool is
+//! The births go first on every connection (a repeat is absorbed). A live device whose spool is
 //! full loses the frame and says so; any other waits for room. A device is finished when its stream
 //! has ended and nothing is left to send; one that only waits for acknowledgements, and hears none
 //! for its patience, gives up.
 
 mod exchange;
+mod obey;
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_base::{Failure, Outcome, RangeSet, StreamKey, limits, seams::Clock};
-use rustls::ClientConfig;
+use chordae_base::{Failure, Outcome, RangeSet, limits, seams::Clock};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -29,11 +29,16 @@ use tokio::{
 };
 
 use crate::{
+    acked::Entry,
     dice::Dice,
+    encoding::Encoding,
     faults::{Cut, Misfortune},
-    link::{Endpoint, Event, Link, Mqtt},
-    maker::Maker,
-    spool::Spool,
+    link::{Dial, Event, Link},
+    maker::{Maker, Workshop},
+    orders::Orders,
+    report::DeviceReport,
+    spool::{Kept, Spool},
+    state::{self, Remembered, State},
     tally::{Tally, add},
 };
 
@@ -42,42 +47,19 @@ const BATCH: usize = 8;
 
 /// What all devices of a fleet share.
 pub(crate) struct Common {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) mqtt: Mqtt,
     pub(crate) burst: usize,
     /// A connection on which a packet waits longer than this for its acknowledgement is given up.
     pub(crate) ack_wait_ns: u64,
     pub(crate) live: bool,
+    /// How long a device that goes away stays away.
+    pub(crate) pause_ns: u64,
+    pub(crate) encoding: Encoding,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) state: Option<Arc<State>>,
     pub(crate) done: watch::Sender<u64>,
-}
-
-/// What one device did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceReport {
-    /// The stream.
-    pub key: StreamKey,
-    /// The boot all its frames belong to.
-    pub boot: u64,
-    /// Frames made.
-    pub made: u64,
-    /// Seqs acknowledged.
-    pub acked: RangeSet,
-    /// Samples per lead in them.
-    pub samples: u64,
-    /// Seqs refused for good, by MQTT 5 reason code.
-    pub refused: BTreeMap<u8, RangeSet>,
-    /// Seqs that a full spool had no room for.
-    pub lost: u64,
-    /// Frames still owed at the end.
-    pub owed: u64,
-    /// How often it connected.
-    pub connections: u64,
-    /// Why the last connection ended or failed, where it was not this device's wish.
-    pub trouble: Option<String>,
-    /// What ended the device before its stream.
-    pub failure: Option<Failure>,
+    /// How long a device whose stream has ended waits for the next acknowledgement.
+    pub(crate) patience_ns: u64,
 }
 
 enum Wire {
@@ -96,67 +78,66 @@ enum Woke {
 /// See the module.
 pub(crate) struct Device {
     pub(crate) common: Arc<Common>,
-    pub(crate) key: StreamKey,
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) dial: Dial,
+    pub(crate) workshop: Workshop,
     pub(crate) maker: Maker,
     pub(crate) birth: Bytes,
+    pub(crate) remembered: Remembered,
     pub(crate) luck: Misfortune,
     pub(crate) dice: Dice,
-    pub(crate) lines: Option<mpsc::Sender<String>>,
+    pub(crate) lines: Option<mpsc::Sender<Entry>>,
     pub(crate) stop: watch::Receiver<bool>,
-    /// Monotonic time of the stream's start.
-    pub(crate) start_ns: u64,
-    /// How long a device whose stream has ended waits for the next acknowledgement.
-    pub(crate) patience_ns: u64,
+    /// Monotonic time of the stream's start; before our own where it began while we were away.
+    pub(crate) start_ns: i64,
+    /// When it first connects.
+    pub(crate) connect_ns: u64,
 }
 
 /// The device at work.
 struct Run {
     device: Device,
     spool: Spool,
+    orders: Orders,
     wire: Wire,
-    /// The birth has gone out on this connection, so the server is there.
-    born: bool,
+    /// The door has let us in.
+    connected: bool,
     failures: u32,
-    /// Cut the connection once this frame has gone out.
+    /// Cut the connection once this place of the spool has gone out.
     cut: Option<(u64, Cut)>,
+    /// A command said stop, and none has said start.
+    halted: bool,
     stopping: bool,
     /// When something was last acknowledged, or first owed.
     quiet_since_ns: u64,
-    topics: (String, String),
+    /// Seqs that the `ack` topic said are refused, by boot.
+    told: BTreeMap<u64, RangeSet>,
     report: DeviceReport,
 }
 
 impl Device {
     /// Runs until the stream has ended and nothing is owed, or it was stopped and patience is over.
     pub(crate) async fn run(self) -> DeviceReport {
-        let topic = |what| format!("chordae/v1/{}/{}/{what}", self.key.device, self.key.stream);
-        let report = DeviceReport {
-            key: self.key.clone(),
-            boot: self.maker.boot,
-            made: 0,
-            acked: RangeSet::new(),
-            samples: 0,
-            refused: BTreeMap::new(),
-            lost: 0,
-            owed: 0,
-            connections: 0,
-            trouble: None,
-            failure: None,
-        };
         let mut run = Run {
-            topics: (topic("birth"), topic("frame")),
             spool: Spool::default(),
-            wire: Wire::Down { retry_ns: 0 },
-            born: false,
+            orders: Orders::default(),
+            wire: Wire::Down {
+                retry_ns: self.connect_ns,
+            },
+            connected: false,
             failures: 0,
             cut: None,
+            halted: false,
             stopping: false,
-            quiet_since_ns: self.start_ns,
-            report,
+            quiet_since_ns: self.connect_ns,
+            told: BTreeMap::new(),
+            report: DeviceReport::new(self.dial.key.clone()),
             device: self,
         };
-        if let Err(failure) = run.turn().await {
+        let worked = match run.begin() {
+            Ok(()) => run.turn().await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = worked {
             run.report.failure = Some(failure);
         }
         run.leave().await
@@ -164,6 +145,42 @@ impl Device {
 }
 
 impl Run {
+    /// Takes over what is owed from before a crash, then the new boot.
+    fn begin(&mut self) -> Outcome<()> {
+        let remembered = std::mem::take(&mut self.device.remembered);
+        for (boot, birth) in remembered.births {
+            self.spool.born(boot, birth);
+        }
+        for frame in remembered.frames {
+            self.spool.keep(frame, 0);
+            self.report.made += 1;
+            add(&self.device.common.tally.made, 1);
+        }
+        for (id, reply) in remembered.orders {
+            self.orders.remember(id, reply, false);
+        }
+        let birth = self.device.birth.clone();
+        self.born(birth)
+    }
+
+    /// A boot begins.
+    fn born(&mut self, birth: Bytes) -> Outcome<()> {
+        let boot = self.device.maker.boot;
+        let device = self.device.dial.key.device.as_str();
+        self.note(|| state::born(device, boot, &birth))?;
+        self.report.boots.push(boot);
+        self.spool.born(boot, birth);
+        Ok(())
+    }
+
+    /// Writes to the state, where there is one.
+    fn note(&self, line: impl FnOnce() -> String) -> Outcome<()> {
+        match &self.device.common.state {
+            Some(state) => state.add(&line()),
+            None => Ok(()),
+        }
+    }
+
     async fn turn(&mut self) -> Outcome<()> {
         loop {
             let now = self.now_ns();
@@ -203,56 +220,84 @@ impl Run {
 
     /// When patience ends; a device that still records has no end of it.
     fn gives_up_ns(&self) -> Option<u64> {
-        let waits = self.stopping || self.waits_for_room();
-        waits.then(|| self.quiet_since_ns.saturating_add(self.device.patience_ns))
+        let waits = self.stopping || (self.holds() && self.spool.frames() > 0);
+        let patience = self.device.common.patience_ns;
+        waits.then(|| self.quiet_since_ns.saturating_add(patience))
+    }
+
+    /// When the next frame is due, on our clock.
+    fn due_ns(&self) -> Outcome<Option<u64>> {
+        let due = self.device.maker.due_ns()?;
+        Ok(due.map(|due| {
+            let due = i64::try_from(due).unwrap_or(i64::MAX);
+            let at = self.device.start_ns.saturating_add(due);
+            u64::try_from(at).unwrap_or(0)
+        }))
     }
 
     /// Makes the frames that are due.
     fn make(&mut self, now: u64) -> Outcome<()> {
         for _ in 0..BATCH {
-            let Some(due) = self.device.maker.due_ns()? else {
+            let Some(due) = self.due_ns()?.filter(|due| *due <= now) else {
                 return Ok(());
             };
-            if self.device.start_ns.saturating_add(due) > now {
+            if self.holds() {
                 return Ok(());
             }
+            if self.halted {
+                self.device.maker.pass();
+                continue;
+            }
+            if self.device.maker.starts_over() {
+                let first = self.device.maker.start_over();
+                first.into_iter().for_each(|f| self.spool.keep(f, 0));
+            }
             let full = self.spool.bytes() >= limits::SIM_SPOOL_BYTES_MAX;
-            if full && self.device.common.live {
+            if (full && self.device.common.live) || self.device.luck.loses() {
                 self.device.maker.lose();
                 self.report.lost += 1;
                 add(&self.device.common.tally.lost, 1);
                 continue;
             }
-            if self.waits_for_room() {
-                return Ok(());
-            }
             let device = &mut self.device;
             let Some(frame) = device.maker.make(&mut device.luck)? else {
                 return Ok(());
             };
-            // Held back by a fault, counted from when it was due.
-            let next = device.maker.due_ns()?.unwrap_or(due);
-            let hold = device.luck.holds_back(next.saturating_sub(due));
-            let not_before = if hold == 0 {
-                0
-            } else {
-                now.saturating_add(hold)
-            };
-            if self.spool.frames() == 0 {
-                self.quiet_since_ns = now;
-            }
-            self.spool.keep(frame, not_before);
-            self.report.made += 1;
-            add(&device.common.tally.made, 1);
+            self.keep(frame, due, now)?;
         }
         Ok(())
     }
 
-    /// A device that is not live makes no more than it can soon send.
-    fn waits_for_room(&self) -> bool {
-        let enough = self.spool.frames() >= 2 * self.device.common.burst
+    fn keep(&mut self, frame: Kept, due: u64, now: u64) -> Outcome<()> {
+        let device = self.device.dial.key.device.as_str();
+        self.note(|| state::frame(device, &frame))?;
+        // Held back by a fault, counted from when it was due.
+        let next = self.due_ns()?.unwrap_or(due);
+        let hold = self.device.luck.holds_back(next.saturating_sub(due));
+        let not_before = if hold == 0 {
+            0
+        } else {
+            now.saturating_add(hold)
+        };
+        if self.spool.frames() == 0 {
+            self.quiet_since_ns = now;
+        }
+        self.spool.keep(frame, not_before);
+        self.report.made += 1;
+        add(&self.device.common.tally.made, 1);
+        Ok(())
+    }
+
+    /// Makes nothing for now: a device that is not live makes no more than it can soon send, one that
+    /// starts over first wants everything settled.
+    fn holds(&self) -> bool {
+        let common = &self.device.common;
+        let enough = self.spool.frames() >= 2 * common.burst
             || self.spool.bytes() >= limits::SIM_SPOOL_BYTES_MAX;
-        enough && !self.device.common.live
+        let settles = self.device.maker.starts_over() && self.spool.frames() > 0;
+        // A device that is not paced would let its whole stream pass at once while it is stopped.
+        let rests = self.halted && self.device.maker.due_ns() == Ok(Some(0));
+        settles || rests || (enough && !common.live)
     }
 
     /// No more frames; what is held back may go, what is owed is waited for.
@@ -293,20 +338,20 @@ impl Run {
     fn deadline_ns(&self, now: u64) -> Outcome<u64> {
         const HOUR_NS: u64 = 3_600_000_000_000;
         let mut at = now.saturating_add(HOUR_NS);
-        if let Some(due) = self.device.maker.due_ns()?
-            && !self.waits_for_room()
+        if let Some(due) = self.due_ns()?
+            && !self.holds()
         {
-            at = at.min(self.device.start_ns.saturating_add(due));
+            at = at.min(due);
         }
         match &self.wire {
             Wire::Down { retry_ns } => at = at.min(*retry_ns),
             Wire::Opening(_) => {}
             Wire::Up(_) => {
-                let common = &self.device.common;
-                if self.spool.flying() < common.burst {
+                if self.has_credit() {
                     at = at.min(self.spool.next_ns().unwrap_or(u64::MAX));
                 }
-                let silent = |since: u64| since.saturating_add(common.ack_wait_ns);
+                let wait = self.device.common.ack_wait_ns;
+                let silent = |since: u64| since.saturating_add(wait);
                 at = at.min(self.spool.oldest_ns().map_or(u64::MAX, silent));
             }
         }
@@ -314,7 +359,7 @@ impl Run {
     }
 
     async fn leave(mut self) -> DeviceReport {
-        self.unborn();
+        self.no_longer_connected();
         match std::mem::replace(&mut self.wire, Wire::Down { retry_ns: 0 }) {
             Wire::Up(link) => drop(link.goodbye().await),
             Wire::Opening(opening) => opening.abort(),

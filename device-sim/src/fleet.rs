@@ -16,18 +16,26 @@ use tokio::{
 use crate::{
     acked::AckedList,
     credentials::Credentials,
-    device::{Common, Device, DeviceReport},
+    device::{Common, Device},
     dice::{Dice, draw},
+    encoding::Encoding,
     faults::{Faults, Misfortune},
-    link::{Endpoint, Mqtt},
-    maker::{Maker, Recipe},
-    source::{Source, Stock},
+    link::{Dial, Endpoint, Mqtt, Protocol},
+    maker::Workshop,
+    report::{DeviceReport, Report},
+    source::{Loop, Source, Stock},
+    state::{Memory, State},
     tally::{Stats, Tally},
-    timetable::Pace,
+    timetable::{Pace, Timetable, samples_in},
 };
 
 /// How much history a synthetic fleet without a length has to send: the server takes 30 days.
 const HISTORY_NS: i64 = 7 * 86_400 * SECOND_NS;
+/// Devices connect one after the other by this: two thousand at once would wait for each other's
+/// handshakes until all of them gave up.
+const RAMP_NS: u64 = 2_000_000;
+/// Frames of a loop.
+const LOOP_FRAMES: usize = 60;
 
 /// What a fleet is and does.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +66,28 @@ pub struct Config {
     pub ack_wait_ns: u64,
     /// Version of MQTT.
     pub mqtt: Mqtt,
+    /// QoS of births and frames: 0, 1 or 2; MQTT only.
+    pub qos: u8,
+    /// How births and frames are encoded.
+    pub encoding: Encoding,
     /// The fsynced list of acknowledged frames.
     pub acked: Option<PathBuf>,
+    /// What is owed survives a crash in this file.
+    pub state: Option<PathBuf>,
     /// Governs synthesis and faults, never boots; drawn if not given.
     pub seed: Option<u64>,
+    /// The boot number of each device; drawn if not given, as it should be.
+    pub boot: Option<u64>,
+    /// The number of a boot's first frame; 0, as it should be.
+    pub first_seq: u64,
+    /// True time of the first sample; else now, or so long ago as the history that is sent.
+    pub start_ns: Option<i64>,
+    /// The devices' clocks are set wrong by this.
+    pub skew_ns: i64,
+    /// The devices have been recording for so long, without a network, when they start.
+    pub away_ns: i64,
+    /// All devices send the same frames over and over, encoded once: for thousands of devices.
+    pub precomputed: bool,
     /// How long a device that makes no more frames, or waits for room to, waits for the next
     /// acknowledgement; `u64::MAX` for ever.
     pub patience_ns: u64,
@@ -90,8 +116,17 @@ impl Config {
             burst: 16,
             ack_wait_ns: 20 * SECOND_NS.unsigned_abs(),
             mqtt: Mqtt::V5,
+            qos: 1,
+            encoding: Encoding::Deltas,
             acked: None,
+            state: None,
             seed: None,
+            boot: None,
+            first_seq: 0,
+            start_ns: None,
+            skew_ns: 0,
+            away_ns: 0,
+            precomputed: false,
             patience_ns: 10 * SECOND_NS.unsigned_abs(),
         })
     }
@@ -135,7 +170,64 @@ impl Config {
         if self.length_ns.is_some_and(|ns| ns <= 0) {
             return bad("the stream's length must be more than 0".into());
         }
+        if self.qos > 2 {
+            return bad(format!("QoS {}: 0, 1 or 2", self.qos));
+        }
+        let zmq = self.endpoint.protocol == Protocol::Zmq;
+        if zmq && self.encoding == Encoding::Json {
+            return bad("ZeroMQ has no JSON twins; encode as deltas, i16le or mixed".into());
+        }
+        if self.away_ns < 0 || (self.away_ns > 0 && !self.pace.is_live()) {
+            return bad("only a live device can have been away".into());
+        }
         Ok(())
+    }
+
+    fn encoding(&self) -> Encoding {
+        match self.faults.encodings {
+            true => Encoding::Mixed,
+            false => self.encoding,
+        }
+    }
+
+    /// How long a device that goes away stays away, on our clock.
+    fn pause_ns(&self) -> u64 {
+        match self.pace {
+            Pace::Speed(by) => (self.faults.pause_ns as f64 / by) as u64,
+            Pace::Max => 0,
+        }
+    }
+
+    fn dial(&self, device: &DeviceId) -> Outcome<Dial> {
+        let tls = self.credentials.as_ref();
+        Ok(Dial {
+            endpoint: self.endpoint.clone(),
+            tls: tls.map(|files| files.config(device)).transpose()?,
+            key: StreamKey {
+                device: device.clone(),
+                stream: self.stream.clone(),
+            },
+            mqtt: self.mqtt,
+            qos: self.qos,
+        })
+    }
+
+    fn looped(&self, stock: &Stock, seed: u64) -> Outcome<Option<Arc<Loop>>> {
+        if !self.precomputed {
+            return Ok(None);
+        }
+        let leads = stock.feed(seed, None)?.1.len();
+        let table = Timetable::new(stock.rate(), self.frame_ns, leads, 0, self.pace)?;
+        let looped = Loop::record(stock, seed, table.per_frame(), LOOP_FRAMES)?;
+        Ok(Some(Arc::new(looped)))
+    }
+
+    fn remembered(&self) -> Outcome<(Option<Arc<State>>, Memory)> {
+        let Some(path) = self.state.as_deref() else {
+            return Ok((None, Memory::new()));
+        };
+        let (state, memory) = State::open(path, self.acked.as_deref())?;
+        Ok((Some(Arc::new(state)), memory))
     }
 
     /// Samples to send and the history they cover; live streams have none.
@@ -145,11 +237,7 @@ impl Config {
             (Pace::Max, None) if stock.samples().is_none() => Some(HISTORY_NS),
             (_, length) => length,
         };
-        let asked = length.map(|ns| {
-            let per_s = u128::from(rate.den()) * SECOND_NS.unsigned_abs() as u128;
-            let samples = u128::from(ns.unsigned_abs()) * u128::from(rate.num()) / per_s;
-            u64::try_from(samples).unwrap_or(u64::MAX).max(1)
-        });
+        let asked = length.map(|ns| samples_in(ns, rate).max(1));
         let samples = match (asked, stock.samples()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -185,60 +273,69 @@ impl Fleet {
         let stock = Stock::open(&config.source)?;
         let (samples, history_ns) = config.extent(&stock)?;
         let seed = config.seed.unwrap_or_else(|| draw(entropy));
+        let looped = config.looped(&stock, seed)?;
+        let (state, mut memory) = config.remembered()?;
+        let list = match config.acked.as_deref() {
+            Some(path) => Some(AckedList::open(path, state.clone())?),
+            None => None,
+        };
         let tally = Arc::new(Tally::new()?);
         let (stop, stopped) = watch::channel(false);
         let (done, finished) = watch::channel(0);
         let common = Arc::new(Common {
-            endpoint: config.endpoint.clone(),
-            mqtt: config.mqtt,
             burst: config.burst,
             ack_wait_ns: config.ack_wait_ns,
             live: config.pace.is_live(),
+            pause_ns: config.pause_ns(),
+            encoding: config.encoding(),
             clock: Arc::clone(&clock),
             tally: Arc::clone(&tally),
+            state,
             done,
+            patience_ns: config.patience_ns,
         });
-        let origin = (clock.wall_ns().saturating_sub(history_ns), clock.mono_ns());
+        let back_ns = history_ns.saturating_add(config.away_ns);
+        let first_ns = config
+            .start_ns
+            .unwrap_or_else(|| clock.wall_ns().saturating_sub(back_ns));
+        let mono_ns = i64::try_from(clock.mono_ns()).unwrap_or(i64::MAX);
         let mut devices = Vec::with_capacity(config.devices.len());
-        let list = config.acked.as_deref().map(AckedList::open).transpose()?;
         for (i, id) in config.devices.iter().enumerate() {
             let throw = |purpose: &str| Dice::new(seed, &format!("{id} {purpose}"));
-            let (feed, leads) = stock.feed(throw("signal").bits(), samples)?;
+            let mut workshop = Workshop {
+                stock: stock.clone(),
+                looped: looped.as_ref().map(|l| (Arc::clone(l), i)),
+                seed: throw("signal").bits(),
+                boots: Dice::new(draw(entropy), "boots"),
+                kind: config.clock,
+                skew_ns: config.skew_ns,
+                drift_ppm: config.faults.drift_ppm,
+                frame_ns: config.frame_ns,
+                pace: config.pace,
+                first_seq: config.first_seq,
+            };
             // Live devices take turns within a frame, as real ones would.
             let turn_ns = match config.pace.is_live() {
                 true => config.frame_ns / config.devices.len() as i64 * i as i64,
                 false => 0,
             };
-            let (maker, birth) = Maker::new(Recipe {
-                boot: draw(entropy),
-                rate: stock.rate(),
-                leads,
-                model: stock.model(),
-                feed,
-                kind: config.clock,
-                frame_ns: config.frame_ns,
-                start_ns: origin.0.saturating_add(turn_ns),
-                pace: config.pace,
-            })?;
+            let start_ns = first_ns.saturating_add(turn_ns);
+            let (maker, birth) = workshop.maker(config.boot, start_ns, samples)?;
             devices.push(Device {
                 common: Arc::clone(&common),
-                key: StreamKey {
-                    device: id.clone(),
-                    stream: config.stream.clone(),
-                },
-                tls: config
-                    .credentials
-                    .as_ref()
-                    .map(|c| c.config(id))
-                    .transpose()?,
+                dial: config.dial(id)?,
+                workshop,
                 maker,
                 birth,
-                luck: Misfortune::new(config.faults, throw("faults")),
+                remembered: memory.remove(id.as_str()).unwrap_or_default(),
+                luck: Misfortune::new(config.faults, throw("faults"), throw("sending")),
                 dice: throw("backoff"),
                 lines: list.as_ref().map(AckedList::lines),
                 stop: stopped.clone(),
-                start_ns: origin.1.saturating_add(turn_ns.unsigned_abs()),
-                patience_ns: config.patience_ns,
+                start_ns: mono_ns
+                    .saturating_add(turn_ns)
+                    .saturating_sub(config.away_ns),
+                connect_ns: clock.mono_ns().saturating_add(i as u64 * RAMP_NS),
             });
         }
         let count = devices.len() as u64;
@@ -265,32 +362,6 @@ pub struct FleetHandle {
     list: Option<AckedList>,
     stop: watch::Sender<bool>,
     finished: watch::Receiver<u64>,
-}
-
-/// What a fleet did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// The last count.
-    pub stats: Stats,
-    /// Each device, in the order of the configuration.
-    pub devices: Vec<DeviceReport>,
-}
-
-impl Report {
-    /// Frames made but neither acknowledged nor refused for good.
-    pub fn owed(&self) -> u64 {
-        self.devices.iter().map(|d| d.owed).sum()
-    }
-
-    /// The first thing that ended a device before its stream.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.devices.iter().find_map(|d| d.failure.as_ref())
-    }
-
-    /// The last trouble that any device had with its connection.
-    pub fn trouble(&self) -> Option<&str> {
-        self.devices.iter().find_map(|d| d.trouble.as_deref())
-    }
 }
 
 impl FleetHandle {

@@ -1,28 +1,29 @@
-//! One MQTT connection of a device, over `rumqttc` (3.1.1 and 5).
+//! One connection of a device to a door.
 //!
 //! ```text
-//!  device ──publish──▶ AsyncClient ──channel──▶ EventLoop (its own task) ──TCP or tunnel──▶ door
-//!  device ◀──Numbered, Acked, Refused, Closed── events ◀─────────────────────────────────────┘
+//!  device ──parcels──▶ link/mqtt (rumqttc) | link/zmq (zeromq) ──TCP, or a tunnel──▶ door
+//!  device ◀──events─── Numbered, Acked, .. │ Durable, ..        ◀───────────────────┘
 //! ```
 //!
-//! Every connection gets a fresh client, because `rumqttc` 0.25 forgets unacknowledged packets when
-//! the session is new, keeps a collided packet over a reconnect and can then stand still; with a
-//! fresh one there is nothing to forget, and the spool alone decides what is sent again. The event
-//! loop runs in a task of its own because its `poll` must not be cancelled half-way.
+//! Every connection gets a fresh client, which has nothing to forget and nothing to send again on its
+//! own: the spool alone decides what is sent again. What an acknowledgement names differs, and the
+//! device is told which: at QoS 1 and 2 the packet, on ZeroMQ and at QoS 0 boot and seq.
 //!
-//! TLS: `rumqttc`'s own feature brings rustls-webpki 0.102 (two open advisories) and an abandoned PEM
-//! reader into the build, only to name their error types. So a TLS connection is made here with
-//! tokio-rustls, and the client reaches it through a socket in a private folder that is removed as
-//! soon as it has connected.
+//! **Tunnels.** `rumqttc`'s own TLS feature brings rustls-webpki 0.102 (two open advisories) and an
+//! abandoned PEM reader into the build, only to name their error types; `zeromq` has no TLS, and tells
+//! nobody when a peer is gone. So those connections are made here, and the client reaches them through
+//! a socket in a private folder that is removed as soon as it has connected.
+
+mod mqtt;
+mod zmq;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use chordae_base::{DeviceId, Failure, Outcome, limits};
-use rumqttc::{Transport, v5};
+use chordae_base::{Failure, Outcome, StreamKey};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
     net::{TcpStream, UnixListener},
     sync::mpsc,
     task::JoinHandle,
@@ -30,18 +31,29 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Version of MQTT.
+/// How a device speaks MQTT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mqtt {
-    /// 3.1.1: a refused frame is not told to the device.
+    /// 3.1.1: a refused frame is told only on the `ack` topic.
     V3,
     /// 5, with reason codes.
     V5,
 }
 
+/// What is spoken at an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT.
+    Mqtt,
+    /// ZeroMQ: a DEALER to the door's ROUTER.
+    Zmq,
+}
+
 /// Where the door is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -52,29 +64,36 @@ pub struct Endpoint {
 
 impl std::str::FromStr for Endpoint {
     type Err = Failure;
-    /// `mqtt://host[:port]` or `mqtts://host[:port]`.
+    /// `mqtt://host[:port]`, `mqtts://`, `zmq://` or `zmq+tls://`.
     fn from_str(url: &str) -> Outcome<Self> {
+        use Protocol::{Mqtt, Zmq};
         let bad = |why: &str| Failure::bad_input(format!("{url:?}: {why}"));
-        let (tls, rest) = if let Some(rest) = url.strip_prefix("mqtts://") {
-            (true, rest)
-        } else if let Some(rest) = url.strip_prefix("mqtt://") {
-            (false, rest)
-        } else {
-            return Err(bad("mqtt://HOST:PORT and mqtts://HOST:PORT are understood"));
-        };
+        let (protocol, tls, usual, rest) = [
+            ("mqtts://", Mqtt, true, 8883),
+            ("mqtt://", Mqtt, false, 1883),
+            ("zmq+tls://", Zmq, true, 5556),
+            ("zmq://", Zmq, false, 5555),
+        ]
+        .into_iter()
+        .find_map(|(scheme, protocol, tls, port)| {
+            let rest = url.strip_prefix(scheme)?;
+            Some((protocol, tls, port, rest))
+        })
+        .ok_or_else(|| bad("mqtt://, mqtts://, zmq:// and zmq+tls://HOST:PORT are understood"))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (
                 host,
                 port.parse().map_err(|_| bad("the port is not a number"))?,
             ),
-            _ => (rest, if tls { 8883 } else { 1883 }),
+            _ => (rest, usual),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() || host.contains(['/', '@', ' ']) {
             return Err(bad("no host"));
         }
         Ok(Self {
+            protocol,
             host: host.to_owned(),
             port,
             tls,
@@ -82,32 +101,82 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
+/// How to connect, and as whom.
+#[derive(Clone)]
+pub(crate) struct Dial {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) key: StreamKey,
+    pub(crate) mqtt: Mqtt,
+    /// MQTT only.
+    pub(crate) qos: u8,
+}
+
+/// What a device hands over.
+#[derive(Debug, Clone)]
+pub(crate) enum Parcel<'a> {
+    Birth {
+        payload: Bytes,
+        json: bool,
+    },
+    Frame {
+        payload: Bytes,
+        json: bool,
+    },
+    /// Online or not; retained.
+    Status(bool),
+    /// The reply to the command of this id.
+    Reply {
+        id: &'a str,
+        payload: Bytes,
+    },
+}
+
 /// What the connection reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The oldest publish not yet numbered went out under this packet id.
+    /// The door is there and has let us in.
+    Connected,
+    /// The oldest packet not yet numbered went out under this id.
     Numbered(u16),
-    /// A publish was acknowledged.
+    /// A packet was acknowledged.
     Acked(u16),
-    /// A publish was refused with this MQTT 5 reason code.
-    Refused(u16, u8),
+    /// A packet was refused.
+    Refused(u16, Reason),
+    /// Frames of a boot are durable: first and last seq.
+    Durable(u64, u64, u64),
+    /// The birth of a boot is known, or refused.
+    Birth(u64, Option<Reason>),
+    /// A frame (boot, seq) was refused.
+    Nacked(u64, u64, Reason),
+    /// What came on the `ack` topic.
+    Standing(Bytes),
+    /// A command.
+    Command(Bytes),
+    /// The reply to this command has been taken.
+    Replied(String),
     /// The connection is gone, and why.
     Closed(String),
 }
 
-/// Reason code 0x97: quota exceeded, try later.
-pub(crate) const QUOTA: u8 = 0x97;
+/// Why something was refused: a reason code, or the label of a nack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) label: String,
+    /// In the door's words.
+    pub(crate) why: String,
+    /// For lack of room: to be tried again.
+    pub(crate) later: bool,
+}
 
-/// From connecting to CONNACK.
+/// From connecting to the door's answer.
 const CONNECT_S: u64 = 5;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Packet ids before they repeat; more than twice what may be in flight, so that acknowledgements
-/// out of order never meet an id that is still in use.
-const PACKET_IDS: u16 = 2 * limits::SIM_INFLIGHT_MAX as u16 + 112;
+/// How long a device that says goodbye waits for what is still on its way.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 enum Client {
-    V3(rumqttc::AsyncClient),
-    V5(v5::AsyncClient),
+    Mqtt(mqtt::Client),
+    Zmq(zmq::Client),
 }
 
 /// See the module. Dropping it cuts the connection.
@@ -118,52 +187,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects the transport and starts the client; its first event says how MQTT went.
-    pub(crate) async fn open(
-        endpoint: Endpoint,
-        tls: Option<Arc<ClientConfig>>,
-        device: DeviceId,
-        version: Mqtt,
-    ) -> Outcome<Self> {
+    /// Connects the transport and starts the client; its first event says how that went.
+    pub(crate) async fn open(dial: Dial) -> Outcome<Self> {
+        let (events_out, events) = mpsc::channel(chordae_base::limits::SIM_EVENTS_QUEUE);
         let mut tasks = Vec::new();
-        let (tx, events) = mpsc::channel(limits::SIM_EVENTS_QUEUE);
-        let (host, port, transport) = match tls {
-            Some(config) => {
-                let (socket, tunnel) = tunnel(&endpoint, config, tx.clone()).await?;
-                tasks.push(tunnel);
-                (socket, endpoint.port, Transport::Unix)
-            }
-            None => (bracketed(&endpoint.host), endpoint.port, Transport::Tcp),
-        };
-        // Births and frames may wait here for the event loop, never more than are in flight.
-        let room = 2 * limits::SIM_INFLIGHT_MAX + 2;
-        let most = u32::try_from(limits::PACKET_BYTES_MAX).unwrap_or(u32::MAX);
-        let client = match version {
-            Mqtt::V3 => {
-                let mut options = rumqttc::MqttOptions::new(device.as_str(), host, port);
-                options
-                    .set_transport(transport)
-                    .set_clean_session(true)
-                    .set_keep_alive(KEEP_ALIVE)
-                    .set_inflight(PACKET_IDS)
-                    .set_max_packet_size(limits::PACKET_BYTES_MAX, limits::PACKET_BYTES_MAX);
-                let (client, events) = rumqttc::AsyncClient::new(options, room);
-                tasks.push(tokio::spawn(drive_v3(events, tx)));
-                Client::V3(client)
-            }
-            Mqtt::V5 => {
-                let mut options = v5::MqttOptions::new(device.as_str(), host, port);
-                options
-                    .set_transport(transport)
-                    .set_clean_start(true)
-                    .set_keep_alive(KEEP_ALIVE)
-                    .set_connection_timeout(CONNECT_S)
-                    .set_max_packet_size(Some(most))
-                    .set_outgoing_inflight_upper_limit(PACKET_IDS);
-                let (client, events) = v5::AsyncClient::new(options, room);
-                tasks.push(tokio::spawn(drive_v5(events, tx)));
-                Client::V5(client)
-            }
+        let client = match dial.endpoint.protocol {
+            Protocol::Mqtt => Client::Mqtt(mqtt::open(&dial, events_out, &mut tasks).await?),
+            Protocol::Zmq => Client::Zmq(zmq::open(&dial, events_out, &mut tasks).await?),
         };
         Ok(Self {
             client,
@@ -172,16 +202,29 @@ impl Link {
         })
     }
 
-    /// Queues a publish at QoS 1; false when the client has no room for it.
-    pub(crate) fn publish(&self, topic: &str, payload: &Bytes) -> bool {
+    /// Whether births and frames are acknowledged by boot and seq, not by packet id.
+    pub(crate) fn names(&self) -> bool {
         match &self.client {
-            Client::V3(c) => c
-                .try_publish(topic, rumqttc::QoS::AtLeastOnce, false, payload.to_vec())
-                .is_ok(),
-            Client::V5(c) => {
-                let qos = v5::mqttbytes::QoS::AtLeastOnce;
-                c.try_publish(topic, qos, false, payload.clone()).is_ok()
-            }
+            Client::Mqtt(client) => client.names(),
+            Client::Zmq(_) => true,
+        }
+    }
+
+    /// Whether what is neither birth nor frame is acknowledged by packet id.
+    pub(crate) fn numbers_notes(&self) -> bool {
+        matches!(self.client, Client::Mqtt(_))
+    }
+
+    /// Whether there are JSON twins here.
+    pub(crate) fn twins(&self) -> bool {
+        matches!(self.client, Client::Mqtt(_))
+    }
+
+    /// Queues a parcel; false when the client has no room for it.
+    pub(crate) fn send(&self, parcel: Parcel<'_>) -> bool {
+        match &self.client {
+            Client::Mqtt(client) => client.send(parcel),
+            Client::Zmq(client) => client.send(parcel),
         }
     }
 
@@ -198,15 +241,15 @@ impl Link {
 
     /// Says goodbye, and gives what was still on its way a moment to arrive.
     pub(crate) async fn goodbye(mut self) -> Vec<Event> {
-        let asked = match &self.client {
-            Client::V3(c) => c.try_disconnect().is_ok(),
-            Client::V5(c) => c.try_disconnect().is_ok(),
-        };
         let mut last = Vec::new();
-        if !asked {
-            return last;
-        }
-        while let Ok(event) = timeout(Duration::from_millis(500), self.event()).await {
+        self.send(Parcel::Status(false));
+        let wait = match &self.client {
+            // The door closes the connection when it has read the goodbye.
+            Client::Mqtt(client) if client.disconnect() => GOODBYE,
+            Client::Mqtt(_) => return last,
+            Client::Zmq(_) => GOODBYE / 5,
+        };
+        while let Ok(event) = timeout(wait, self.event()).await {
             if let Event::Closed(_) = event {
                 break;
             }
@@ -222,68 +265,6 @@ impl Drop for Link {
     }
 }
 
-fn v3_event(event: &rumqttc::Event) -> Option<Event> {
-    match event {
-        rumqttc::Event::Outgoing(rumqttc::Outgoing::Publish(pkid)) => Some(Event::Numbered(*pkid)),
-        rumqttc::Event::Incoming(rumqttc::Packet::PubAck(ack)) => Some(Event::Acked(ack.pkid)),
-        _ => None,
-    }
-}
-
-fn v5_event(event: &v5::Event) -> Option<Event> {
-    match event {
-        v5::Event::Outgoing(rumqttc::Outgoing::Publish(pkid)) => Some(Event::Numbered(*pkid)),
-        v5::Event::Incoming(v5::Incoming::PubAck(ack)) => Some(match reason(ack.reason) {
-            code if code < 0x80 => Event::Acked(ack.pkid),
-            code => Event::Refused(ack.pkid, code),
-        }),
-        _ => None,
-    }
-}
-
-/// The reason code on the wire (MQTT 5, 3.4.2.1).
-fn reason(reason: v5::mqttbytes::v5::PubAckReason) -> u8 {
-    use v5::mqttbytes::v5::PubAckReason as R;
-    match reason {
-        R::Success => 0x00,
-        R::NoMatchingSubscribers => 0x10,
-        R::UnspecifiedError => 0x80,
-        R::ImplementationSpecificError => 0x83,
-        R::NotAuthorized => 0x87,
-        R::TopicNameInvalid => 0x90,
-        R::PacketIdentifierInUse => 0x91,
-        R::QuotaExceeded => QUOTA,
-        R::PayloadFormatInvalid => 0x99,
-    }
-}
-
-/// Polls until the connection ends. Acknowledgements that came with the end are still reported.
-macro_rules! driver {
-    ($name:ident, $events:ty, $map:ident) => {
-        async fn $name(mut events: $events, out: mpsc::Sender<Event>) {
-            let end = loop {
-                match events.poll().await {
-                    Ok(event) => {
-                        let Some(event) = $map(&event) else { continue };
-                        if out.send(event).await.is_err() {
-                            return;
-                        }
-                    }
-                    Err(end) => break Event::Closed(end.to_string()),
-                }
-            };
-            let last = std::mem::take(&mut events.state.events);
-            for event in last.iter().filter_map($map).chain([end]) {
-                if out.send(event).await.is_err() {
-                    return;
-                }
-            }
-        }
-    };
-}
-driver!(drive_v3, rumqttc::EventLoop, v3_event);
-driver!(drive_v5, v5::EventLoop, v5_event);
-
 fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
@@ -292,44 +273,64 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-/// A TLS connection to the endpoint, and the path of a socket that leads into it.
+/// A connection to the endpoint, and the path of a socket that leads into it.
 async fn tunnel(
-    endpoint: &Endpoint,
-    config: Arc<ClientConfig>,
+    dial: &Dial,
     events: mpsc::Sender<Event>,
-) -> Outcome<(String, JoinHandle<()>)> {
-    let at = format!("{}:{}", endpoint.host, endpoint.port);
-    let name = ServerName::try_from(endpoint.host.clone())
-        .map_err(|e| Failure::bad_input(format!("{at}: {e}")))?;
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> Outcome<String> {
+    let endpoint = &dial.endpoint;
+    let at = format!("{}:{}", bracketed(&endpoint.host), endpoint.port);
     let os = |e: std::io::Error| Failure::os(format!("connecting to {at}"), &e);
-    let shake = async {
+    let late = |_| Failure::busy(format!("{at}: no connection within {CONNECT_S} s"));
+    let connect = async {
         let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        tcp.set_nodelay(true)?;
-        TlsConnector::from(config).connect(name, tcp).await
+        tcp.set_nodelay(true).map(|()| tcp)
     };
-    let mut outer = timeout(Duration::from_secs(CONNECT_S), shake)
-        .await
-        .map_err(|_| Failure::busy(format!("{at}: no TLS connection within {CONNECT_S} s")))?
-        .map_err(os)?;
+    let limit = Duration::from_secs(CONNECT_S);
+    let tcp = timeout(limit, connect).await.map_err(late)?.map_err(os)?;
     // tempfile makes the folder readable by its owner only.
     let folder = tempfile::Builder::new()
         .prefix("device-sim-")
         .tempdir()
         .map_err(os)?;
-    let socket = folder.path().join("mqtt");
+    let socket = folder.path().join("door");
     let listener = UnixListener::bind(&socket).map_err(os)?;
-    let task = tokio::spawn(async move {
-        let accepted = timeout(Duration::from_secs(CONNECT_S), listener.accept()).await;
-        drop((listener, folder));
-        if let Ok(Ok((mut inner, _))) = accepted
-            && let Err(end) = copy_bidirectional(&mut inner, &mut outer).await
-        {
-            // The client would only see that its socket was closed; a certificate that the server
-            // refuses shows itself here.
-            events.send(Event::Closed(format!("TLS: {end}"))).await.ok();
+    // rumqttc reports an orderly end itself, after the last acknowledgements.
+    let tells = endpoint.protocol == Protocol::Zmq;
+    tasks.push(match &dial.tls {
+        None => tokio::spawn(carry(listener, folder, tcp, events, tells)),
+        Some(config) => {
+            let name = ServerName::try_from(endpoint.host.clone())
+                .map_err(|e| Failure::bad_input(format!("{at}: {e}")))?;
+            let shake = TlsConnector::from(Arc::clone(config)).connect(name, tcp);
+            let outer = timeout(limit, shake).await.map_err(late)?.map_err(os)?;
+            tokio::spawn(carry(listener, folder, outer, events, tells))
         }
     });
-    Ok((socket.display().to_string(), task))
+    Ok(socket.display().to_string())
+}
+
+async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
+    listener: UnixListener,
+    folder: tempfile::TempDir,
+    mut outer: S,
+    events: mpsc::Sender<Event>,
+    tells: bool,
+) {
+    let accepted = timeout(Duration::from_secs(CONNECT_S), listener.accept()).await;
+    drop((listener, folder));
+    let Ok(Ok((mut inner, _))) = accepted else {
+        return;
+    };
+    // The client would at best see that its socket was closed; a certificate that the server refuses
+    // shows itself here.
+    let why = match copy_bidirectional(&mut inner, &mut outer).await {
+        Ok(_) if !tells => return,
+        Ok(_) => "the connection was closed".to_owned(),
+        Err(end) => format!("the connection broke: {end}"),
+    };
+    events.send(Event::Closed(why)).await.ok();
 }
 
 #[cfg(test)]
@@ -338,23 +339,29 @@ mod tests {
 
     #[test]
     fn endpoints_are_read_as_written() {
-        let at = |url: &str| url.parse::<Endpoint>().map(|e| (e.host, e.port, e.tls));
+        use Protocol::{Mqtt, Zmq};
+        let at = |url: &str| {
+            let read = url.parse::<Endpoint>();
+            read.map(|e| (e.protocol, e.host, e.port, e.tls))
+        };
         assert_eq!(
             at("mqtt://localhost:1884"),
-            Ok(("localhost".into(), 1884, false))
+            Ok((Mqtt, "localhost".into(), 1884, false))
         );
         assert_eq!(
             at("mqtts://ward.example/"),
-            Ok(("ward.example".into(), 8883, true))
+            Ok((Mqtt, "ward.example".into(), 8883, true))
         );
-        assert_eq!(at("mqtt://[::1]:7"), Ok(("::1".into(), 7, false)));
-        assert_eq!(at("mqtts://[::1]"), Ok(("::1".into(), 8883, true)));
+        assert_eq!(at("mqtt://[::1]:7"), Ok((Mqtt, "::1".into(), 7, false)));
+        assert_eq!(at("mqtts://[::1]"), Ok((Mqtt, "::1".into(), 8883, true)));
+        assert_eq!(at("zmq://h"), Ok((Zmq, "h".into(), 5555, false)));
+        assert_eq!(at("zmq+tls://h:7"), Ok((Zmq, "h".into(), 7, true)));
         for bad in [
             "http://x",
             "mqtt://",
             "mqtt://h:p",
             "mqtt://h:70000",
-            "zmq://h:1",
+            "zmq+tls://",
         ] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }

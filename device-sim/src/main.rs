@@ -47,6 +47,18 @@ fn run(config: chordae_device_sim::Config) -> Outcome<()> {
         fleet.stop().await
     })?;
     println!("{}", summary(&report.stats, report.owed()));
+    for (what, counts) in [
+        ("refused", report.refused()),
+        ("told on the ack topic", report.told()),
+    ] {
+        for (reason, n) in counts {
+            println!("{what}: {} with reason {reason}", HumanCount(n));
+        }
+    }
+    let obeyed: u64 = report.devices.iter().map(|d| d.obeyed).sum();
+    if obeyed > 0 {
+        println!("obeyed: {} commands", HumanCount(obeyed));
+    }
     verdict(&report)
 }
 

@@ -3,22 +3,29 @@
 //!
 //! ```text
 //!  keep ─▶ waiting ──hand_over──▶ handed ──numbered(pkid)──▶ in flight ──acknowledged──▶ gone
-//!             ▲                     │                            │  └────refused for good──▶ gone
-//!             └────disconnected─────┴────────disconnected────────┴──refused for now──▶ waiting
+//!             ▲                     │   └──(named links)──▶ named ───────durable──────────▶ gone
+//!             └────disconnected─────┴── the same from all three ──refused for now──▶ waiting
 //! ```
 //!
-//! The MQTT client numbers the packets, so between handing over and the number's arrival a frame is
-//! *handed*: a queue, because the client sends in the order it was given. After a connection is lost
-//! everything unacknowledged waits again, in order of seq: what is sent again is decided here and
-//! nowhere else, never by what the client remembers. Pure: `now` (monotonic ns) comes in.
+//! MQTT numbers its packets, so between handing over and the number's arrival a frame is *handed*: a
+//! queue, because the client sends in the order it was given. ZeroMQ, and MQTT at QoS 0, have no
+//! numbers: there an acknowledgement names boot and seq, and what was handed over is *named*. After a
+//! connection is lost everything unacknowledged waits again, in the order it was made: what is sent
+//! again is decided here and nowhere else, never by what the client remembers.
+//!
+//! A device that starts over may owe frames of several boots, and two frames of one boot and seq, so a
+//! frame's place in here is a number of the spool's own. The birth of every boot that owes something,
+//! and of the newest, goes out on each connection before any frame. Pure: `now` (monotonic ns) comes in.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-/// A frame as it was made: encoded once, so that every repeat has the same bytes.
+/// A frame as it was made: encoded once (as differences), so that every repeat has the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
+    /// Its boot.
+    pub boot: u64,
     /// Its number within the boot.
     pub seq: u64,
     /// The device's clock at its first sample.
@@ -29,15 +36,21 @@ pub struct Kept {
     pub digest: [u8; 32],
     /// The encoded frame.
     pub payload: Bytes,
+    /// Replayed out of the device's memory: acknowledged before, and not counted again.
+    pub again: bool,
 }
 
 /// What a packet carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Item {
-    /// The birth of the boot.
-    Birth,
-    /// The frame of this seq.
+    /// The birth of this boot.
+    Birth(u64),
+    /// The frame in this place of the spool.
     Frame(u64),
+    /// The device's status.
+    Status,
+    /// The reply to the order of this number.
+    Reply(u64),
 }
 
 /// What an acknowledgement settled.
@@ -47,7 +60,7 @@ pub struct Settled {
     pub item: Item,
     /// When it was handed over.
     pub handed_ns: u64,
-    /// The frame, when this is what took it out of the spool; `None` for a birth and for a repeat.
+    /// The frame, when this is what took it out of the spool; `None` for all else and for a repeat.
     pub frame: Option<Kept>,
 }
 
@@ -60,35 +73,80 @@ pub enum Refusal {
     ForGood,
 }
 
+#[derive(Debug)]
+struct Birth {
+    payload: Bytes,
+    /// To be sent on this connection, not before this time.
+    wanted_ns: Option<u64>,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Spool {
+    births: BTreeMap<u64, Birth>,
+    newest: u64,
     kept: BTreeMap<u64, Kept>,
+    next: u64,
     bytes: usize,
-    /// seq, and the earliest time it may be sent.
+    /// Place, and the earliest time it may be sent.
     waiting: BTreeMap<u64, u64>,
+    waiting_bytes: usize,
+    /// Acknowledgements on this connection name boot and seq.
+    names: bool,
+    named: Vec<(Item, u64)>,
     handed: VecDeque<(Item, u64)>,
     in_flight: BTreeMap<u16, (Item, u64)>,
 }
 
 impl Spool {
+    /// A boot begins (or is remembered); its birth goes out before its frames.
+    pub fn born(&mut self, boot: u64, birth: Bytes) {
+        self.newest = boot;
+        let birth = Birth {
+            payload: birth,
+            wanted_ns: Some(0),
+        };
+        self.births.insert(boot, birth);
+    }
+
     /// Takes a new frame, to be sent no earlier than `not_before_ns`.
     pub fn keep(&mut self, frame: Kept, not_before_ns: u64) {
+        let place = self.next;
+        self.next += 1;
         self.bytes += frame.payload.len();
-        self.waiting.insert(frame.seq, not_before_ns);
-        if let Some(old) = self.kept.insert(frame.seq, frame) {
-            self.bytes -= old.payload.len();
+        self.kept.insert(place, frame);
+        self.wait(place, not_before_ns);
+    }
+
+    /// There is a connection, on which acknowledgements name boot and seq or packet ids. The births
+    /// of all boots that owe something are wanted, and that of the newest.
+    pub fn connected(&mut self, names: bool) {
+        self.names = names;
+        let (kept, newest) = (&self.kept, self.newest);
+        self.births
+            .retain(|boot, _| *boot == newest || kept.values().any(|f| f.boot == *boot));
+        self.births.values_mut().for_each(|b| b.wanted_ns = Some(0));
+    }
+
+    /// Hands over the next birth that is wanted.
+    pub fn hand_birth(&mut self, now_ns: u64) -> Option<(u64, Bytes)> {
+        let (boot, birth) = self
+            .births
+            .iter_mut()
+            .find(|(_, b)| b.wanted_ns.is_some_and(|at| at <= now_ns))?;
+        birth.wanted_ns = None;
+        let (boot, payload) = (*boot, birth.payload.clone());
+        self.hand(Item::Birth(boot), now_ns);
+        Some((boot, payload))
+    }
+
+    /// Hands over the oldest frame that may go, or the one after it (`skip`) if there is one; none
+    /// while a birth is wanted.
+    pub fn hand_over(&mut self, now_ns: u64, skip: bool) -> Option<(u64, Kept)> {
+        if self.births.values().any(|b| b.wanted_ns.is_some()) {
+            return None;
         }
-    }
-
-    /// Hands the birth over: it goes first on every connection.
-    pub fn hand_birth(&mut self, now_ns: u64) {
-        self.handed.push_back((Item::Birth, now_ns));
-    }
-
-    /// Hands over the lowest seq that may go, or the one after it (`skip`) if there is one.
-    pub fn hand_over(&mut self, now_ns: u64, skip: bool) -> Option<Kept> {
-        let seq = {
+        let place = {
             let mut ready = self
                 .waiting
                 .iter()
@@ -101,32 +159,42 @@ impl Spool {
                 first
             }
         };
-        self.waiting.remove(&seq);
-        let frame = self.kept.get(&seq)?.clone();
-        self.handed.push_back((Item::Frame(seq), now_ns));
-        Some(frame)
+        self.no_longer_wait(place);
+        let frame = self.kept.get(&place)?.clone();
+        self.hand(Item::Frame(place), now_ns);
+        Some((place, frame))
     }
 
     /// Hands over a frame a second time, as a careless device would; `None` if it is gone.
-    pub fn hand_again(&mut self, seq: u64, now_ns: u64) -> Option<Kept> {
-        let frame = self.kept.get(&seq)?.clone();
-        self.handed.push_back((Item::Frame(seq), now_ns));
+    pub fn hand_again(&mut self, place: u64, now_ns: u64) -> Option<Kept> {
+        let frame = self.kept.get(&place)?.clone();
+        self.hand(Item::Frame(place), now_ns);
         Some(frame)
     }
 
-    /// The client did not take what was handed over last: it waits again.
+    /// Hands over something that is acknowledged by packet id whatever the connection.
+    pub fn hand_note(&mut self, item: Item, now_ns: u64) {
+        self.handed.push_back((item, now_ns));
+    }
+
+    /// The client did not take the birth or frame that was handed over last: it waits again.
     pub fn take_back(&mut self) {
-        if let Some((Item::Frame(seq), _)) = self.handed.pop_back() {
-            self.wait_again(seq, 0);
+        let last = if self.names {
+            self.named.pop()
+        } else {
+            self.handed.pop_back()
+        };
+        if let Some((item, _)) = last {
+            self.wait_again(item, 0);
         }
     }
 
     /// The oldest thing handed over went out under this packet id.
     pub fn numbered(&mut self, pkid: u16) -> Option<Item> {
         let (item, at) = self.handed.pop_front()?;
-        if let Some((Item::Frame(seq), _)) = self.in_flight.insert(pkid, (item, at)) {
+        if let Some((item, _)) = self.in_flight.insert(pkid, (item, at)) {
             // The client used an id that was never acknowledged: that packet will not be.
-            self.wait_again(seq, 0);
+            self.wait_again(item, 0);
         }
         Some(item)
     }
@@ -134,33 +202,59 @@ impl Spool {
     /// The packet was acknowledged; `None` for an id that nothing is in flight under.
     pub fn acknowledged(&mut self, pkid: u16) -> Option<Settled> {
         let (item, handed_ns) = self.in_flight.remove(&pkid)?;
-        let frame = match item {
-            Item::Birth => None,
-            Item::Frame(seq) => self.forget(seq),
-        };
-        Some(Settled {
-            item,
-            handed_ns,
-            frame,
-        })
+        Some(self.settle(item, handed_ns))
     }
 
     /// The packet was refused.
     pub fn refused(&mut self, pkid: u16, refusal: Refusal) -> Option<Settled> {
         let (item, handed_ns) = self.in_flight.remove(&pkid)?;
-        let frame = match (item, refusal) {
-            (Item::Birth, _) => None,
-            (Item::Frame(seq), Refusal::ForGood) => self.forget(seq),
-            (Item::Frame(seq), Refusal::Until(at)) => {
-                self.wait_again(seq, at);
-                None
-            }
-        };
-        Some(Settled {
-            item,
-            handed_ns,
-            frame,
-        })
+        Some(self.turn_down(item, handed_ns, refusal))
+    }
+
+    /// The frames of `boot` from `first` to `last` are durable: those handed over on this connection
+    /// are settled.
+    pub fn durable(&mut self, boot: u64, first: u64, last: u64) -> Vec<Settled> {
+        let hit = |f: &Kept| f.boot == boot && (first..=last).contains(&f.seq);
+        let found = self.take_named(hit);
+        found
+            .into_iter()
+            .map(|(item, at)| self.settle(item, at))
+            .collect()
+    }
+
+    /// The birth of `boot` is known.
+    pub fn known(&mut self, boot: u64) -> Option<Settled> {
+        let at = self
+            .named
+            .iter()
+            .position(|(item, _)| *item == Item::Birth(boot))?;
+        let (item, handed_ns) = self.named.swap_remove(at);
+        Some(self.settle(item, handed_ns))
+    }
+
+    /// The frames of `boot` from `first` to `last` were refused by their names.
+    pub fn refused_by_name(
+        &mut self,
+        boot: u64,
+        first: u64,
+        last: u64,
+        refusal: Refusal,
+    ) -> Vec<Settled> {
+        let found = self.take_named(|f| f.boot == boot && (first..=last).contains(&f.seq));
+        found
+            .into_iter()
+            .map(|(item, at)| self.turn_down(item, at, refusal))
+            .collect()
+    }
+
+    /// The birth was refused by its name.
+    pub fn birth_refused(&mut self, boot: u64, refusal: Refusal) -> Option<Settled> {
+        let at = self
+            .named
+            .iter()
+            .position(|(item, _)| *item == Item::Birth(boot))?;
+        let (item, handed_ns) = self.named.swap_remove(at);
+        Some(self.turn_down(item, handed_ns, refusal))
     }
 
     /// The connection is gone: everything unacknowledged waits again.
@@ -168,12 +262,11 @@ impl Spool {
         let lost: Vec<Item> = std::mem::take(&mut self.handed)
             .into_iter()
             .chain(std::mem::take(&mut self.in_flight).into_values())
+            .chain(std::mem::take(&mut self.named))
             .map(|(item, _)| item)
             .collect();
         for item in lost {
-            if let Item::Frame(seq) = item {
-                self.wait_again(seq, 0);
-            }
+            self.wait_again(item, 0);
         }
     }
 
@@ -182,14 +275,25 @@ impl Spool {
         self.waiting.values_mut().for_each(|at| *at = 0);
     }
 
-    /// When the next waiting frame may go; `None` if none waits.
+    /// When the next thing may go; `None` if nothing waits.
     pub fn next_ns(&self) -> Option<u64> {
-        self.waiting.values().min().copied()
+        let births = self.births.values().filter_map(|b| b.wanted_ns).min();
+        births.or_else(|| self.waiting.values().min().copied())
+    }
+
+    /// Whether acknowledgements on this connection name boot and seq.
+    pub fn names(&self) -> bool {
+        self.names
     }
 
     /// Packets handed over and not yet settled.
     pub fn flying(&self) -> usize {
-        self.handed.len() + self.in_flight.len()
+        self.handed.len() + self.in_flight.len() + self.named.len()
+    }
+
+    /// Payload bytes of the frames that do not wait.
+    pub fn flying_bytes(&self) -> usize {
+        self.bytes - self.waiting_bytes
     }
 
     /// When the oldest packet that is not settled was handed over.
@@ -197,6 +301,7 @@ impl Spool {
         self.handed
             .iter()
             .chain(self.in_flight.values())
+            .chain(&self.named)
             .map(|(_, at)| *at)
             .min()
     }
@@ -211,15 +316,82 @@ impl Spool {
         self.bytes
     }
 
-    fn wait_again(&mut self, seq: u64, not_before_ns: u64) {
-        if self.kept.contains_key(&seq) {
-            self.waiting.insert(seq, not_before_ns);
+    fn hand(&mut self, item: Item, now_ns: u64) {
+        if self.names {
+            self.named.push((item, now_ns));
+        } else {
+            self.handed.push_back((item, now_ns));
         }
     }
 
-    fn forget(&mut self, seq: u64) -> Option<Kept> {
-        self.waiting.remove(&seq);
-        let frame = self.kept.remove(&seq)?;
+    fn take_named(&mut self, hit: impl Fn(&Kept) -> bool) -> Vec<(Item, u64)> {
+        let kept = &self.kept;
+        self.named
+            .extract_if(.., |(item, _)| match item {
+                // A repeat of what is settled already is settled with it.
+                Item::Frame(place) => kept.get(place).is_none_or(&hit),
+                _ => false,
+            })
+            .collect()
+    }
+
+    fn settle(&mut self, item: Item, handed_ns: u64) -> Settled {
+        let frame = match item {
+            Item::Frame(place) => self.forget(place),
+            _ => None,
+        };
+        Settled {
+            item,
+            handed_ns,
+            frame,
+        }
+    }
+
+    fn turn_down(&mut self, item: Item, handed_ns: u64, refusal: Refusal) -> Settled {
+        match refusal {
+            Refusal::ForGood => self.settle(item, handed_ns),
+            Refusal::Until(at) => {
+                self.wait_again(item, at);
+                Settled {
+                    item,
+                    handed_ns,
+                    frame: None,
+                }
+            }
+        }
+    }
+
+    fn wait_again(&mut self, item: Item, not_before_ns: u64) {
+        match item {
+            Item::Frame(place) => self.wait(place, not_before_ns),
+            Item::Birth(boot) => {
+                if let Some(birth) = self.births.get_mut(&boot) {
+                    birth.wanted_ns = Some(not_before_ns);
+                }
+            }
+            Item::Status | Item::Reply(_) => {}
+        }
+    }
+
+    fn wait(&mut self, place: u64, not_before_ns: u64) {
+        if let Some(frame) = self.kept.get(&place)
+            && self.waiting.insert(place, not_before_ns).is_none()
+        {
+            self.waiting_bytes += frame.payload.len();
+        }
+    }
+
+    fn no_longer_wait(&mut self, place: u64) {
+        if self.waiting.remove(&place).is_some()
+            && let Some(frame) = self.kept.get(&place)
+        {
+            self.waiting_bytes -= frame.payload.len();
+        }
+    }
+
+    fn forget(&mut self, place: u64) -> Option<Kept> {
+        self.no_longer_wait(place);
+        let frame = self.kept.remove(&place)?;
         self.bytes -= frame.payload.len();
         Some(frame)
     }

@@ -47,9 +47,7 @@ impl Timetable {
         if !(1..=limits::FRAME_SPAN_NS_MAX).contains(&frame_ns) {
             return refuse("more than 0 and at most 60 s fit".into());
         }
-        let per_s = u128::from(rate.den()) * SECOND_NS.unsigned_abs() as u128;
-        let held = u128::from(frame_ns.unsigned_abs()) * u128::from(rate.num()) / per_s;
-        let per_frame = u64::try_from(held).unwrap_or(u64::MAX).max(1);
+        let per_frame = samples_in(frame_ns, rate).max(1);
         if per_frame > u64::from(limits::FRAME_SAMPLES_MAX) {
             return refuse(format!(
                 "{per_frame} samples; {} fit",
@@ -110,11 +108,22 @@ impl Timetable {
     }
 }
 
+/// Samples that a span holds, rounded down.
+pub(crate) fn samples_in(ns: i64, rate: Rate) -> u64 {
+    let per_s = u128::from(rate.den()) * SECOND_NS.unsigned_abs() as u128;
+    let samples = u128::from(ns.unsigned_abs()) * u128::from(rate.num()) / per_s;
+    u64::try_from(samples).unwrap_or(u64::MAX)
+}
+
 /// What a device's clock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceClock {
     kind: ClockKind,
     start_ns: i64,
+    /// Set wrong by this.
+    skew_ns: i64,
+    /// Fast by so many parts per million.
+    drift_ppm: i64,
     jumped_ns: i64,
 }
 
@@ -124,8 +133,24 @@ impl DeviceClock {
         Self {
             kind,
             start_ns,
+            skew_ns: 0,
+            drift_ppm: 0,
             jumped_ns: 0,
         }
+    }
+
+    /// The same clock, set wrong, and fast by so many parts per million.
+    pub fn wrong(self, skew_ns: i64, drift_ppm: i64) -> Self {
+        Self {
+            skew_ns,
+            drift_ppm,
+            ..self
+        }
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> ClockKind {
+        self.kind
     }
 
     /// Steps it.
@@ -138,8 +163,13 @@ impl DeviceClock {
         self.jumped_ns
     }
 
+    /// Sets it right at this true time; from then on it is disciplined, but no better a crystal.
+    pub fn sync(&mut self, true_ns: i64) {
+        *self = Self::new(ClockKind::Synced, true_ns).wrong(0, self.drift_ppm);
+    }
+
     /// What it says at a true time: SYNCED tells it, FREE_RUNNING is an hour behind with a crystal
-    /// 50 ppm fast, UNKNOWN counts from its boot.
+    /// 50 ppm fast, UNKNOWN counts from its boot; each wrong as it was told to be.
     pub fn says(&self, true_ns: i64) -> i64 {
         let since = true_ns.saturating_sub(self.start_ns);
         let shown = match self.kind {
@@ -149,6 +179,10 @@ impl DeviceClock {
                 .saturating_add(since / 20_000),
             ClockKind::Unknown => since,
         };
-        shown.saturating_add(self.jumped_ns)
+        let drifted = i128::from(since) * i128::from(self.drift_ppm) / 1_000_000;
+        shown
+            .saturating_add(self.skew_ns)
+            .saturating_add(i64::try_from(drifted).unwrap_or(0))
+            .saturating_add(self.jumped_ns)
     }
 }

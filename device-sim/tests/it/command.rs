@@ -20,7 +20,12 @@ fn wrong_usage_exits_2() {
     let url = "mqtt://127.0.0.1:1";
     for args in [
         &[][..],
-        &["--url", "zmq://127.0.0.1:5555"],
+        &["--url", "zmq://127.0.0.1:5555", "--encoding", "json"],
+        &["--url", "amqp://127.0.0.1:5555"],
+        &["--url", url, "--qos", "3"],
+        &["--url", url, "--faults", "jitter=soon"],
+        &["--url", url, "--faults", "dup=3"],
+        &["--url", url, "--away", "10m", "--speed", "2"],
         &["--url", url, "--speed", "0"],
         &["--url", url, "--rate", "20000"],
         &["--url", url, "--faults", "fire"],
@@ -46,7 +51,28 @@ fn wrong_usage_exits_2() {
 fn help_has_an_example() {
     let out = device_sim(&["--help"]);
     assert_eq!(out.status.code(), Some(0));
-    assert!(text(&out.stdout).contains("device-sim --url mqtt://localhost:1883"));
+    let help = text(&out.stdout);
+    assert!(help.contains("device-sim --url mqtt://localhost:1883"));
+    for fault in [
+        "drop",
+        "reconnect",
+        "pause",
+        "dup",
+        "reorder",
+        "late",
+        "gap",
+        "encodings",
+        "extremes",
+        "reuse-boot",
+        "clock-jump",
+        "jitter",
+        "drift",
+    ] {
+        assert!(
+            help.contains(&format!("\n  {fault}")),
+            "{fault} is not explained"
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,10 @@ mod client;
 mod command;
 mod ecg;
 mod frames;
+mod misbehave;
+mod obey;
 mod records;
+mod router;
 mod server;
 mod spool;
 

@@ -51,8 +51,21 @@ pub(crate) struct Store {
     pub(crate) orphans: u64,
     /// Connections.
     pub(crate) connections: u64,
-    /// Greatest number of publishes unanswered at one time.
     pub(crate) births: BTreeMap<u64, Birth>,
+    /// Commands that go out as soon as `cmd` is subscribed.
+    pub(crate) orders: Vec<String>,
+    /// Ids and bodies of the replies.
+    pub(crate) replies: Vec<(String, String)>,
+    /// What was said on `status`, and whether to be retained.
+    pub(crate) statuses: Vec<(String, bool)>,
+    /// Topic, word and retain flag of each will.
+    pub(crate) wills: Vec<(String, String, bool)>,
+    /// Publishes of frames by form.
+    pub(crate) forms: BTreeMap<&'static str, u64>,
+    /// From now on no acknowledgement is forgotten.
+    pub(crate) forgives: bool,
+    /// Every connection is cut, once.
+    pub(crate) cuts: bool,
     throws: u64,
 }
 
@@ -150,6 +163,8 @@ async fn serve_one(
 struct Publish {
     topic: String,
     pkid: u16,
+    qos: u8,
+    retain: bool,
     payload: Bytes,
 }
 
@@ -168,7 +183,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
     let mut version = Version::Unknown;
     let mut born = Vec::new();
-    let mut held: Option<(u16, PubAckReason)> = None;
+    let mut held: Option<(Publish, PubAckReason)> = None;
     store.lock().unwrap().connections += 1;
     loop {
         if let Version::Unknown = version {
@@ -179,19 +194,32 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 Some(_) => Version::V4,
             };
         }
-        let publish = match next(&version, &mut input, &mut output) {
+        let step = {
+            let mut store = store.lock().unwrap();
+            next(&version, &mut store, &mut input, &mut output)
+        };
+        let publish = match step {
             Step::Publish(publish) => publish,
             Step::Done => continue,
             Step::Gone => return,
             Step::More => {
-                if let Some((pkid, reason)) = held.take() {
-                    acknowledge(&version, pkid, reason, &mut output);
+                if let Some((publish, reason)) = held.take() {
+                    acknowledge(&version, &publish, reason, &mut output);
                 }
                 if socket.write_all(&output).await.is_err() {
                     return;
                 }
                 output.clear();
-                match socket.read_buf(&mut input).await {
+                let cut = async {
+                    while !std::mem::take(&mut store.lock().unwrap().cuts) {
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    }
+                };
+                let read = tokio::select! {
+                    read = socket.read_buf(&mut input) => read,
+                    () = cut => return,
+                };
+                match read {
                     Ok(n) if n > 0 => continue,
                     _ => return,
                 }
@@ -203,15 +231,13 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         match reason {
             Verdict::HangUp => return,
             Verdict::Answer(reason) if mood.swaps => match held.take() {
-                None => held = Some((publish.pkid, reason)),
-                Some((pkid, earlier)) => {
-                    acknowledge(&version, publish.pkid, reason, &mut output);
-                    acknowledge(&version, pkid, earlier, &mut output);
+                None => held = Some((publish, reason)),
+                Some((before, earlier)) => {
+                    acknowledge(&version, &publish, reason, &mut output);
+                    acknowledge(&version, &before, earlier, &mut output);
                 }
             },
-            Verdict::Answer(reason) => {
-                acknowledge(&version, publish.pkid, reason, &mut output);
-            }
+            Verdict::Answer(reason) => acknowledge(&version, &publish, reason, &mut output),
         }
     }
 }
@@ -223,12 +249,17 @@ enum Step {
     Gone,
 }
 
-fn next(version: &Version, input: &mut BytesMut, output: &mut BytesMut) -> Step {
+fn next(version: &Version, store: &mut Store, input: &mut BytesMut, output: &mut BytesMut) -> Step {
     const MOST: usize = 1 << 20;
     match version {
         Version::Unknown => Step::More,
         Version::V5 => match v5::Packet::read(input, Some(MOST as u32)) {
-            Ok(v5::Packet::Connect(..)) => {
+            Ok(v5::Packet::Connect(_, will, _)) => {
+                let will = will.unwrap();
+                let word = |b: &Bytes| String::from_utf8(b.to_vec()).unwrap();
+                store
+                    .wills
+                    .push((word(&will.topic), word(&will.message), will.retain));
                 let ack = v5::ConnAck {
                     session_present: false,
                     code: v5::ConnectReturnCode::Success,
@@ -240,8 +271,33 @@ fn next(version: &Version, input: &mut BytesMut, output: &mut BytesMut) -> Step 
             Ok(v5::Packet::Publish(p)) => Step::Publish(Publish {
                 topic: String::from_utf8(p.topic.to_vec()).unwrap(),
                 pkid: p.pkid,
+                qos: p.qos as u8,
+                retain: p.retain,
                 payload: p.payload,
             }),
+            Ok(v5::Packet::Subscribe(s)) => {
+                let codes = s
+                    .filters
+                    .iter()
+                    .map(|f| v5::SubscribeReasonCode::Success(f.qos));
+                let ack = v5::SubAck {
+                    pkid: s.pkid,
+                    return_codes: codes.collect(),
+                    properties: None,
+                };
+                v5::Packet::SubAck(ack).write(output, None).unwrap();
+                let topic = s.filters[0].path.clone();
+                for (n, order) in store.orders.iter().enumerate() {
+                    say(version, &topic, 1, n as u16 + 1, order, output);
+                }
+                Step::Done
+            }
+            Ok(v5::Packet::PubRel(rel)) => {
+                let done = v5::PubComp::new(rel.pkid, None);
+                v5::Packet::PubComp(done).write(output, None).unwrap();
+                Step::Done
+            }
+            Ok(v5::Packet::PubAck(_)) => Step::Done,
             Ok(v5::Packet::PingReq(_)) => {
                 v5::Packet::PingResp(v5::PingResp)
                     .write(output, None)
@@ -252,7 +308,10 @@ fn next(version: &Version, input: &mut BytesMut, output: &mut BytesMut) -> Step 
             _ => Step::Gone,
         },
         Version::V4 => match v4::Packet::read(input, MOST) {
-            Ok(v4::Packet::Connect(_)) => {
+            Ok(v4::Packet::Connect(connect)) => {
+                let will = connect.last_will.unwrap();
+                let word = String::from_utf8(will.message.to_vec()).unwrap();
+                store.wills.push((will.topic, word, will.retain));
                 let ack = v4::ConnAck::new(v4::ConnectReturnCode::Success, false);
                 v4::Packet::ConnAck(ack).write(output, MOST).unwrap();
                 Step::Done
@@ -260,8 +319,29 @@ fn next(version: &Version, input: &mut BytesMut, output: &mut BytesMut) -> Step 
             Ok(v4::Packet::Publish(p)) => Step::Publish(Publish {
                 topic: p.topic,
                 pkid: p.pkid,
+                qos: p.qos as u8,
+                retain: p.retain,
                 payload: p.payload,
             }),
+            Ok(v4::Packet::Subscribe(s)) => {
+                let codes = s
+                    .filters
+                    .iter()
+                    .map(|f| v4::SubscribeReasonCode::Success(f.qos));
+                let ack = v4::SubAck::new(s.pkid, codes.collect());
+                v4::Packet::SubAck(ack).write(output, MOST).unwrap();
+                let topic = s.filters[0].path.clone();
+                for (n, order) in store.orders.iter().enumerate() {
+                    say(version, &topic, 1, n as u16 + 1, order, output);
+                }
+                Step::Done
+            }
+            Ok(v4::Packet::PubRel(rel)) => {
+                let done = v4::PubComp::new(rel.pkid);
+                v4::Packet::PubComp(done).write(output, MOST).unwrap();
+                Step::Done
+            }
+            Ok(v4::Packet::PubAck(_)) => Step::Done,
             Ok(v4::Packet::PingReq) => {
                 v4::Packet::PingResp.write(output, MOST).unwrap();
                 Step::Done
@@ -272,18 +352,90 @@ fn next(version: &Version, input: &mut BytesMut, output: &mut BytesMut) -> Step 
     }
 }
 
-fn acknowledge(version: &Version, pkid: u16, reason: PubAckReason, output: &mut BytesMut) {
+/// A publish to the device.
+fn say(version: &Version, topic: &str, qos: u8, pkid: u16, text: &str, output: &mut BytesMut) {
     if let Version::V4 = version {
-        v4::Packet::PubAck(v4::PubAck::new(pkid))
-            .write(output, 1 << 20)
-            .unwrap();
+        let qos = rumqttc::mqttbytes::qos(qos).unwrap();
+        let mut publish = v4::Publish::new(topic, qos, text);
+        publish.pkid = pkid;
+        v4::Packet::Publish(publish).write(output, 1 << 20).unwrap();
     } else {
-        let ack = v5::PubAck {
-            pkid,
-            reason,
-            properties: None,
+        let qos = rumqttc::v5::mqttbytes::qos(qos).unwrap();
+        let mut publish = v5::Publish::new(topic, qos, text.to_owned(), None);
+        publish.pkid = pkid;
+        v5::Packet::Publish(publish).write(output, None).unwrap();
+    }
+}
+
+/// PUBACK, PUBREC, or at QoS 0 a word on the `ack` topic.
+fn acknowledge(version: &Version, publish: &Publish, reason: PubAckReason, output: &mut BytesMut) {
+    let pkid = publish.pkid;
+    if publish.qos == 0 {
+        let parts: Vec<&str> = publish.topic.split('/').collect();
+        let (stream, good) = (parts[3], reason == PubAckReason::Success);
+        let text = match read(&publish.topic, &publish.payload) {
+            What::Frame(f) if good => format!(
+                r#"{{"stream":"{stream}","boot":{},"durable":[[{},{}]],"boots":[]}}"#,
+                f.boot, f.seq, f.seq
+            ),
+            What::Frame(f) if reason == PubAckReason::PayloadFormatInvalid => format!(
+                r#"{{"stream":"{stream}","boot":{},"refused":[[{},{},"bad"]],"boots":[]}}"#,
+                f.boot, f.seq, f.seq
+            ),
+            What::Birth(b) if good => format!(
+                r#"{{"stream":"{stream}","boot":{},"boots":[{}]}}"#,
+                b.boot, b.boot
+            ),
+            _ => return,
         };
-        v5::Packet::PubAck(ack).write(output, None).unwrap();
+        let topic = format!("chordae/v1/{}/ack", parts[2]);
+        return say(version, &topic, 0, 0, &text, output);
+    }
+    match (version, publish.qos) {
+        (Version::V4, 2) => v4::Packet::PubRec(v4::PubRec::new(pkid))
+            .write(output, 1 << 20)
+            .unwrap(),
+        (Version::V4, _) => v4::Packet::PubAck(v4::PubAck::new(pkid))
+            .write(output, 1 << 20)
+            .unwrap(),
+        (_, 2) => {
+            let mut rec = v5::PubRec::new(pkid, None);
+            rec.reason = match reason {
+                PubAckReason::Success => v5::PubRecReason::Success,
+                PubAckReason::QuotaExceeded => v5::PubRecReason::QuotaExceeded,
+                _ => v5::PubRecReason::PayloadFormatInvalid,
+            };
+            v5::Packet::PubRec(rec).write(output, None).unwrap()
+        }
+        _ => {
+            let ack = v5::PubAck {
+                pkid,
+                reason,
+                properties: None,
+            };
+            v5::Packet::PubAck(ack).write(output, None).unwrap()
+        }
+    };
+}
+
+/// A publish, understood.
+enum What {
+    Birth(Birth),
+    Frame(Frame),
+    Status,
+    Reply(String),
+}
+
+fn read(topic: &str, payload: &Bytes) -> What {
+    let parts: Vec<&str> = topic.split('/').collect();
+    match parts[3..] {
+        [_, "birth"] => What::Birth(Birth::decode(payload).unwrap()),
+        [_, "birth.json"] => What::Birth(Birth::from_json(payload).unwrap()),
+        [_, "frame"] => What::Frame(Frame::decode(payload).unwrap()),
+        [_, "frame.json"] => What::Frame(Frame::from_json(payload).unwrap()),
+        ["status"] => What::Status,
+        ["cmd", id] => What::Reply(id.to_owned()),
+        _ => unreachable!("{topic}"),
     }
 }
 
@@ -303,18 +455,34 @@ fn judge(
     if store.one_in(mood.drops) {
         return Some(Verdict::HangUp);
     }
-    if topic.ends_with("/birth") {
-        let birth = Birth::decode(payload).unwrap();
-        born.push(birth.boot);
-        let known = store
-            .births
-            .entry(birth.boot)
-            .or_insert_with(|| birth.clone());
-        assert_eq!(*known, birth, "a birth never changes within its boot");
-        return Some(Verdict::Answer(PubAckReason::Success));
-    }
-    assert!(topic.ends_with("/frame"), "{topic}");
-    let frame = Frame::decode(payload).unwrap();
+    let text = || String::from_utf8(payload.to_vec()).unwrap();
+    let frame = match read(topic, payload) {
+        What::Birth(birth) => {
+            born.push(birth.boot);
+            let known = store
+                .births
+                .entry(birth.boot)
+                .or_insert_with(|| birth.clone());
+            assert_eq!(*known, birth, "a birth never changes within its boot");
+            return Some(Verdict::Answer(PubAckReason::Success));
+        }
+        What::Status => {
+            store.statuses.push((text(), publish.retain));
+            return Some(Verdict::Answer(PubAckReason::Success));
+        }
+        What::Reply(id) => {
+            store.replies.push((id, text()));
+            return Some(Verdict::Answer(PubAckReason::Success));
+        }
+        What::Frame(frame) => frame,
+    };
+    let plain = Bytes::from(frame.encode());
+    let form = match () {
+        () if topic.ends_with(".json") => "json",
+        () if *payload == plain => "deltas",
+        () => "i16le",
+    };
+    *store.forms.entry(form).or_default() += 1;
     store.publishes += 1;
     if !born.contains(&frame.boot) {
         store.orphans += 1;
@@ -328,7 +496,8 @@ fn judge(
     if store.one_in(mood.lies) {
         return Some(Verdict::Answer(PubAckReason::Success));
     }
-    let entry = (topic.clone(), payload.clone());
+    // Whatever the form, the same content.
+    let entry = (topic.trim_end_matches(".json").to_owned(), plain);
     match store.frames.get(&(frame.boot, frame.seq)) {
         Some(first) if *first != entry => store.differing += 1,
         Some(_) => {}
@@ -336,5 +505,6 @@ fn judge(
             store.frames.insert((frame.boot, frame.seq), entry);
         }
     }
-    (!store.one_in(mood.forgets)).then_some(Verdict::Answer(PubAckReason::Success))
+    (store.forgives || !store.one_in(mood.forgets))
+        .then_some(Verdict::Answer(PubAckReason::Success))
 }

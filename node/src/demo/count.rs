@@ -38,15 +38,17 @@ pub(super) fn count(catalogue: &Catalogue, report: &Report) -> Outcome<Counted> 
         chunks: catalogue.chunks(),
     };
     for device in &report.devices {
-        let held = stored.remove(&device.boot).unwrap_or_default();
-        counted.acknowledged += size(&device.acked);
-        counted.stored += size(&held);
-        for (a, b) in device.acked.iter() {
-            if let Some((missing, _)) = held.gaps(a, b).first() {
-                return Err(Failure::internal(format!(
-                    "{}: frame {missing} was acknowledged and is not stored",
-                    device.key
-                )));
+        for (boot, acked) in &device.acked {
+            let held = stored.remove(boot).unwrap_or_default();
+            counted.acknowledged += size(acked);
+            counted.stored += size(&held);
+            for (a, b) in acked.iter() {
+                if let Some((missing, _)) = held.gaps(a, b).first() {
+                    return Err(Failure::internal(format!(
+                        "{}: frame {missing} was acknowledged and is not stored",
+                        device.key
+                    )));
+                }
             }
         }
     }
