@@ -121,11 +121,14 @@ impl Turner {
             self.lost.extend(closed.map(|(conn, _)| *conn));
         }
         for conn in mem::take(&mut self.lost) {
+            self.outs.remove(&conn);
             let gone = Request::Detach {
                 will: true,
                 expiry_s: None,
             };
-            self.ask(conn, 0, gone, now_ns, todo);
+            let mut fx = Effects::default();
+            self.board.request(conn, 0, gone, 0, now_ns, &mut fx);
+            self.take(fx, todo);
         }
         for conn in mem::take(&mut self.busy) {
             let Some(out) = self.outs.get(&conn) else {
@@ -258,8 +261,10 @@ impl Turner {
                 Ok(()) => {
                     self.busy.insert(conn);
                 }
-                // It asks more than it listens to, or it is gone. Either way it hears nothing more.
+                // It asks more than it listens to, or it is gone. Either way it hears nothing more: what
+                // comes after something that it has missed would mislead it.
                 Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                    self.outs.remove(&conn);
                     self.lost.insert(conn);
                 }
             }
@@ -267,11 +272,11 @@ impl Turner {
         for conn in todo.gone {
             self.outs.remove(&conn);
         }
-        for reply in todo.replies {
-            reply();
-        }
         if todo.changed {
             self.bell.send_modify(|n| *n = n.wrapping_add(1));
+        }
+        for reply in todo.replies {
+            reply();
         }
         self.metrics.show(&self.board, todo.changed);
         todo.stop

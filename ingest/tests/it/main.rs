@@ -9,6 +9,12 @@
 
 mod desk;
 mod door;
+mod exchange_commands;
+mod exchange_model;
+mod exchange_sessions;
+mod exchange_stage;
+mod exchange_thread;
+mod exchange_topics;
 mod fanout;
 mod model;
 mod rows_connect;

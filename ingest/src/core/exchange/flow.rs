@@ -1,7 +1,8 @@
 //! Deliveries within their windows, and what clients say about them.
 //!
 //! `pump` sends what may go: first again what was in flight, in its order, then what waits, then commands,
-//! then retained messages of QoS 0. At most `receive_max` deliveries with QoS > 0 are open on a connection,
+//! then retained messages of QoS 0. A release goes the way of the delivery that it ends. At most
+//! `receive_max` deliveries with QoS > 0 are open on a connection,
 //! and never more of anything than its channel has room for: what does not fit stays here.
 
 use std::sync::Arc;
@@ -76,7 +77,8 @@ impl Board {
         self.pump(&key, now_ns, fx);
     }
 
-    /// PUBREC. The release goes out after the commit: from then on the client may forget the id.
+    /// PUBREC. The release goes out after the commit, from when on the client may forget the id, and as
+    /// there is room in the channel.
     fn received(&mut self, conn: ConnId, id: u16, taken: bool, now_ns: i64, fx: &mut Effects) {
         let Some(key) = self.links.get(&conn).cloned() else {
             return;
@@ -84,25 +86,27 @@ impl Board {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
-        let flight = session
-            .in_flight(id)
-            .filter(|f| f.sent && f.queued.qos == 2);
-        match (flight.map(|f| f.released), taken) {
-            (Some(false), true) => self.note(fx, Record::Received(Arc::clone(&key), id)),
-            (Some(true), true) => {}
-            (Some(_), false) => {
-                self.note_lazily(fx, Record::Done(Arc::clone(&key), id));
-                return self.pump(&key, now_ns, fx);
+        let flight = session.in_flight(id);
+        let flight = flight.filter(|f| f.queued.qos == 2 && (f.sent || f.released));
+        match (flight, taken) {
+            (Some(flight), true) => {
+                flight.sent = false;
+                if !flight.released {
+                    self.note(fx, Record::Received(Arc::clone(&key), id));
+                }
             }
+            (Some(_), false) => self.note_lazily(fx, Record::Done(Arc::clone(&key), id)),
             (None, taken) => {
                 fx.drop_one("unknown-id");
-                if taken {
+                let link = session.link.as_mut().filter(|l| taken && l.room > 0);
+                if let Some(link) = link {
+                    link.room -= 1;
                     fx.tell(conn, ToClient::Release { id, known: false });
                 }
                 return;
             }
         }
-        fx.tell(conn, ToClient::Release { id, known: true });
+        self.pump(&key, now_ns, fx);
     }
 
     fn completed(&mut self, conn: ConnId, id: u16, now_ns: i64, fx: &mut Effects) {

@@ -101,7 +101,6 @@ pub fn commands_of(device: &DeviceId) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -121,7 +121,6 @@ impl Trie {
 }
 
 #[cfg(test)]
-#[expect(clippy::expect_used, reason = "tests fail by panicking")]
 mod tests {
     use proptest::prelude::*;
 
