@@ -233,6 +233,23 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a reply to one.
 pub const REPLY_BYTES_MAX: usize = 64 * 1024;
 
+// ---- bridge to an existing broker
+
+/// Messages of the broker that wait for our sync (MQTT 5: receive maximum); beyond, nothing is read.
+pub const BRIDGE_WINDOW: u16 = 128;
+/// From the first byte to the broker's answer to our subscription, in all.
+pub const BRIDGE_CONNECT: Duration = Duration::from_secs(15);
+/// Something is sent, and heard, at least this often.
+pub const BRIDGE_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Pause before the first try to connect again; doubled from try to try.
+pub const BRIDGE_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Pause at most.
+pub const BRIDGE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// At a stop, what is in the log may still be acknowledged within this.
+pub const BRIDGE_GOODBYE: Duration = Duration::from_secs(2);
+/// Complaints of one kind are said in the log at most this often.
+pub const BRIDGE_SAY_EVERY: Duration = Duration::from_secs(60);
+
 // ---- ledger (formats.md 5)
 
 /// Bytes of a ledger entry.

@@ -12,6 +12,7 @@
 //! [`service::Ingest::open`] recovers the log, [`service::Recovered::replay`] shows it to the chunker,
 //! [`service::Recovered::run`] starts the thread, and only then `doors::mqtt` opens.
 
+pub mod bridge;
 pub mod core;
 pub mod doors;
 pub mod exchange;

@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod arrival;
 pub mod aside;
+pub mod bridge;
 pub mod clock;
 pub mod decode;
 pub mod dedupe;

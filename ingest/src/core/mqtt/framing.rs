@@ -53,11 +53,22 @@ impl Raw {
     }
 }
 
-/// Takes one packet of at most `max` bytes off the buffer; `None`: more bytes are needed.
+/// How a packet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Type and flags.
+    pub first: u8,
+    /// Bytes after the header.
+    pub length: usize,
+    /// Bytes of the header.
+    pub body_at: usize,
+}
+
+/// Reads the header at the front of the buffer; `None`: more bytes are needed.
 ///
 /// # Errors
-/// `0x81` for a length that is none, `0x95` for one above `max`.
-pub fn split(buf: &mut BytesMut, max: usize) -> Result<Option<Raw>, Broken> {
+/// `0x81` for a length that is none.
+pub fn header(buf: &[u8]) -> Result<Option<Header>, Broken> {
     let Some(first) = buf.first().copied() else {
         return Ok(None);
     };
@@ -74,12 +85,31 @@ pub fn split(buf: &mut BytesMut, max: usize) -> Result<Option<Raw>, Broken> {
             if byte == 0 && body_at > 2 {
                 return Err(Broken::malformed("packet-length"));
             }
-            break;
+            return Ok(Some(Header {
+                first,
+                length,
+                body_at,
+            }));
         }
         if body_at > 4 {
             return Err(Broken::malformed("packet-length"));
         }
     }
+}
+
+/// Takes one packet of at most `max` bytes off the buffer; `None`: more bytes are needed.
+///
+/// # Errors
+/// `0x81` for a length that is none, `0x95` for one above `max`.
+pub fn split(buf: &mut BytesMut, max: usize) -> Result<Option<Raw>, Broken> {
+    let Some(Header {
+        first,
+        length,
+        body_at,
+    }) = header(buf)?
+    else {
+        return Ok(None);
+    };
     let whole = body_at + length;
     if whole > max {
         return Err(Broken {
