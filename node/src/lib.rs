@@ -11,6 +11,7 @@ mod adapters;
 pub mod assemble;
 pub mod authority;
 mod births;
+pub mod bridge;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -26,6 +26,7 @@ use crate::{
     adapters::Known,
     assemble::{self, House, Seams, apart},
     authority::PemPair,
+    bridge,
     control::{self, Control},
     folder::{self, Folder},
     listen::{self, TlsListener},
@@ -50,6 +51,7 @@ pub struct Server {
     house: House,
     doors: Vec<MqttDoor>,
     zmq_doors: Vec<ZmqDoor>,
+    bridge: Option<chordae_ingest::bridge::Bridge>,
     serving: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
     listening: Vec<(&'static str, SocketAddr)>,
@@ -87,6 +89,7 @@ impl Server {
             cert: folder::read_small(&home.key("ca.crt"))?,
             key: folder::read_secret(&home.key("ca.key"))?,
         };
+        let upstream = settings.bridge.open(&home)?;
         let sockets = Sockets::bind(&home, &settings).await?;
         let metrics = prometheus::Registry::new();
         observe::describe(&metrics, expiry(&certificate)?)
@@ -106,8 +109,9 @@ impl Server {
         );
         let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
         let clock = Arc::clone(&seams.clock);
+        let (entropy, metrics2) = (Arc::clone(&seams.entropy), metrics.clone());
         let house =
-            apart(move || assemble::build(&home2, &settings2, &seams, &metrics, &ready2)).await?;
+            apart(move || assemble::build(&home2, &settings2, &seams, &metrics2, &ready2)).await?;
 
         let parts = DoorParts::new(
             house.ingest.clone(),
@@ -141,6 +145,10 @@ impl Server {
             };
             doors.push(("mqtt-plain", MqttDoor::open(door, parts).await?));
         }
+        let bridge = match upstream {
+            Some(upstream) => Some(bridge::start(upstream, &house, &clock, entropy, &metrics)?),
+            None => None,
+        };
         listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
         let zmq_doors = zmq_doors(&settings, &home, &house, &clock).await?;
         listening.extend(zmq_doors.iter().map(|(what, door)| (*what, door.address())));
@@ -182,6 +190,7 @@ impl Server {
             house,
             doors,
             zmq_doors,
+            bridge,
             serving: running.serving,
             stopping,
             listening,
@@ -230,6 +239,9 @@ impl Server {
         }
         for door in self.zmq_doors {
             door.close().await;
+        }
+        if let Some(bridge) = self.bridge {
+            bridge.stop().await;
         }
         let stopped = self.house.stop().await;
         self.stopping.send_replace(true);

@@ -9,7 +9,7 @@ use chordae_base::{Failure, Outcome, limits, time::SECOND_NS};
 use chordae_ingest::core::mqtt::profile::Profile;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::folder;
+use crate::{bridge::Bridge, folder};
 
 /// The file that `chordae init` writes; it parses to [`Settings::default`].
 pub const TEMPLATE: &str = include_str!("chordae.toml");
@@ -32,6 +32,8 @@ pub struct Settings {
     pub chunks: Chunks,
     /// The ledger.
     pub ledger: Ledger,
+    /// An existing broker to hear.
+    pub bridge: Bridge,
 }
 
 /// See `chordae.toml`.
@@ -263,6 +265,7 @@ impl Settings {
                  and use mqtt.plain, or mqtt.open = false",
             ));
         }
+        self.bridge.check()?;
         let slot = i64::from(self.chunks.slot_seconds) * SECOND_NS;
         if slot == 0 || slot % limits::PAGE_NS != 0 || slot > limits::SLOT_NS_MAX {
             return Err(Failure::bad_input(

@@ -145,6 +145,29 @@ class Server:
                     self.kill9()
 
 
+class OpenServer(Server):
+    """A server in the open profile: any client, any topic, as the public MQTT suites need it."""
+
+    def __init__(self, folder):
+        text = SETTINGS.format(slot=10, anchor=1, mqtt_tls="off").replace("[mqtt]", "[mqtt]\nopen = true")
+        super().__init__(folder, settings=text)
+
+    @property
+    def port(self):
+        return int(self.doors["mqtt-plain"].rpartition(":")[2])
+
+    def crash(self):
+        """kill -9, and up again; the port is another one."""
+        self.kill9()
+        self.start()
+
+
+@pytest.fixture(scope="session")
+def open_server(tmp_path_factory):
+    with OpenServer(tmp_path_factory.mktemp("open") / "data") as server:
+        yield server
+
+
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "data"

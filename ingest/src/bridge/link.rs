@@ -122,7 +122,12 @@ impl Session<'_> {
         time::timeout(Duration::from_secs(1), line.shutdown())
             .await
             .ok();
-        let lost = || (self.machine.ended(), "the connection is lost".into());
+        let lost = || {
+            (
+                self.machine.ended(),
+                "the broker closed the connection".into(),
+            )
+        };
         self.ended.unwrap_or_else(lost)
     }
 
@@ -153,8 +158,14 @@ impl Session<'_> {
             }
             tokio::select! {
                 read = line.read_buf(&mut buf), if !stopping && self.machine.may_read() => {
-                    if !matches!(read, Ok(1..)) {
-                        return;
+                    match read {
+                        Ok(1..) => {}
+                        Ok(0) => return,
+                        Err(err) => {
+                            let why = format!("the connection is lost: {err}");
+                            self.ended = Some((self.machine.ended(), why));
+                            return;
+                        }
                     }
                 }
                 // We hold a sender of it ourselves, so it does not end.
@@ -276,6 +287,7 @@ impl Session<'_> {
             stream,
             content,
             at_mono_ns: parts.clock.mono_ns(),
+            relayed_ns: None,
             door: "bridge",
             conn: self.conn,
             // A broker has no ear for refusals: they are quarantined.

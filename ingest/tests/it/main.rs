@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod bridge;
 mod desk;
 mod door;
 mod exchange_commands;

@@ -19,12 +19,13 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
     let home = Folder::new(data_folder(args)?);
     let settings = settings_of(&home, args.config.as_deref())?;
     let server = Server::start(home, settings, server::real()).await?;
+    // Before "ready": whoever has read that may stop us, and the stop must be an orderly one.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
     for (what, addr) in server.listening() {
         say(format!("listening {what} {addr}"));
     }
     say("ready");
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

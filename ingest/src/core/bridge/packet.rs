@@ -11,7 +11,7 @@ use rumqttc::{
 use super::{reading::Part, window::Way};
 use crate::core::mqtt::{
     framing::{Broken, Version},
-    strict::kind,
+    packet::kind,
 };
 
 /// What a broker sends.
@@ -159,8 +159,8 @@ pub struct Wanted {
 pub fn connect(wanted: &Wanted) -> Option<Bytes> {
     let keep_alive = u16::try_from(limits::BRIDGE_KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX);
     let client_id = wanted.client_id.clone();
-    write(match wanted.version {
-        Version::V4 => Ours::V4(v4::Packet::Connect(v4::Connect {
+    match wanted.version {
+        Version::V4 => write_v4(&v4::Packet::Connect(v4::Connect {
             protocol: rumqttc::Protocol::V4,
             keep_alive,
             client_id,
@@ -171,7 +171,7 @@ pub fn connect(wanted: &Wanted) -> Option<Bytes> {
                 .as_ref()
                 .map(|(user, password)| v4::Login::new(user.clone(), password.clone())),
         })),
-        Version::V5 => Ours::V5(v5::Packet::Connect(
+        Version::V5 => write_v5(&v5::Packet::Connect(
             v5::Connect {
                 keep_alive,
                 client_id,
@@ -189,13 +189,13 @@ pub fn connect(wanted: &Wanted) -> Option<Bytes> {
                 .as_ref()
                 .map(|(user, password)| v5::Login::new(user.clone(), password.clone())),
         )),
-    })
+    }
 }
 
 /// SUBSCRIBE, packet id 1; of retained messages only those of new subscriptions (version 5).
 pub fn subscribe(wanted: &Wanted) -> Option<Bytes> {
     let filters = wanted.filters.iter();
-    write(match wanted.version {
+    match wanted.version {
         Version::V4 => {
             let qos = match wanted.qos {
                 2 => QoS4::ExactlyOnce,
@@ -204,7 +204,7 @@ pub fn subscribe(wanted: &Wanted) -> Option<Bytes> {
             let filters = filters.map(|f| v4::SubscribeFilter::new(f.clone(), qos));
             let mut packet = v4::Subscribe::new_many(filters);
             packet.pkid = 1;
-            Ours::V4(v4::Packet::Subscribe(packet))
+            write_v4(&v4::Packet::Subscribe(packet))
         }
         Version::V5 => {
             let qos = match wanted.qos {
@@ -219,9 +219,9 @@ pub fn subscribe(wanted: &Wanted) -> Option<Bytes> {
             });
             let mut packet = v5::Subscribe::new_many(filters, None);
             packet.pkid = 1;
-            Ours::V5(v5::Packet::Subscribe(packet))
+            write_v5(&v5::Packet::Subscribe(packet))
         }
-    })
+    }
 }
 
 /// PUBACK or PUBREC; nothing for QoS 0. The short forms are the same in both versions.
@@ -253,16 +253,14 @@ fn short(first: u8, id: u16) -> Bytes {
     Bytes::copy_from_slice(&[first, 2, high, low])
 }
 
-enum Ours {
-    V4(v4::Packet),
-    V5(v5::Packet),
+fn write_v4(packet: &v4::Packet) -> Option<Bytes> {
+    let mut out = BytesMut::new();
+    let written = packet.write(&mut out, usize::MAX).is_ok();
+    written.then(|| out.freeze())
 }
 
-fn write(packet: Ours) -> Option<Bytes> {
+fn write_v5(packet: &v5::Packet) -> Option<Bytes> {
     let mut out = BytesMut::new();
-    let written = match packet {
-        Ours::V4(packet) => packet.write(&mut out, usize::MAX).is_ok(),
-        Ours::V5(packet) => packet.write(&mut out, None).is_ok(),
-    };
+    let written = packet.write(&mut out, None).is_ok();
     written.then(|| out.freeze())
 }

@@ -9,7 +9,7 @@ use chordae_base::limits;
 
 use crate::core::mqtt::{
     framing::{self, Broken, Header, Raw},
-    strict::kind,
+    packet::kind,
 };
 
 /// A packet, and whether its end is missing.
