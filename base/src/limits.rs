@@ -204,6 +204,8 @@ pub const RECHECK_EVERY: Duration = Duration::from_secs(20);
 
 /// Requests waiting for the exchange.
 pub const EXCHANGE_QUEUE: usize = 4096;
+/// Below this much free disk the exchange keeps nothing new. The doors have shut long before.
+pub const EXCHANGE_FREE_MIN: u64 = 512 * 1024 * 1024;
 /// Sessions that are kept, connected or not.
 pub const CLIENT_SESSIONS_MAX: usize = 100_000;
 /// Levels of a topic or filter.

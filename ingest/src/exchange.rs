@@ -83,7 +83,8 @@ impl Exchange {
     pub fn open_with(parts: Parts, segment_bytes: u64) -> Outcome<Self> {
         let metrics = Metrics::register(&parts.metrics)?;
         let mut board = Board::default();
-        let log = Log::open(parts.disk, parts.dir, segment_bytes, &mut board)?;
+        let disk = Arc::clone(&parts.disk);
+        let log = Log::open(disk, parts.dir.clone(), segment_bytes, &mut board)?;
         let mono = parts.clock.mono_ns();
         let mut steady = Steady::new(board.newest_ns(), mono);
         let now_ns = steady.read(parts.clock.wall_ns(), mono);
@@ -98,6 +99,8 @@ impl Exchange {
             log: Some(log),
             steady,
             clock: parts.clock,
+            disk: parts.disk,
+            dir: parts.dir,
             entropy: parts.entropy,
             metrics,
             bell: mailbox.changed.clone(),

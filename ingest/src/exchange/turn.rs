@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    path::PathBuf,
     sync::Arc,
 };
 
 use bytes::Bytes;
 use chordae_base::{
     Failure, Outcome, limits,
-    seams::{Clock, Entropy},
+    seams::{Clock, Disk, Entropy},
 };
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -34,6 +35,8 @@ use crate::core::{
 
 /// What nobody waits for is committed at least this often, in ns.
 const LAZY_NS: u64 = 100_000_000;
+/// The disk is asked for its free bytes at most this often, in ns.
+const ROOM_NS: u64 = 100_000_000;
 /// Connections that went without a word are looked for this often, in ns.
 const SWEEP_NS: u64 = 1_000_000_000;
 
@@ -43,6 +46,8 @@ pub(super) struct Turner {
     pub(super) log: Option<Log>,
     pub(super) steady: Steady,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) metrics: Metrics,
     pub(super) bell: watch::Sender<u64>,
@@ -62,6 +67,7 @@ pub(super) struct Turner {
 pub(super) struct Times {
     committed: u64,
     swept: u64,
+    measured: Option<u64>,
 }
 
 /// What a turn has decided and not yet told.
@@ -90,6 +96,7 @@ impl Turner {
         let mono = self.clock.mono_ns();
         let now_ns = self.steady.read(self.clock.wall_ns(), mono);
         let mut todo = Todo::default();
+        self.measure(mono);
         self.look_around(mono, now_ns, &mut todo);
         for letter in letters {
             self.read(letter, now_ns, &mut todo);
@@ -111,6 +118,17 @@ impl Turner {
         self.commit(self.clock.mono_ns(), true)?;
         self.log = Some(self.log()?.mark()?);
         Ok(())
+    }
+
+    /// Whether the disk has room. One that does not say is taken to have: it will fail the commit.
+    fn measure(&mut self, mono: u64) {
+        let fresh = |last: u64| mono.saturating_sub(last) < ROOM_NS;
+        if self.times.measured.is_some_and(fresh) {
+            return;
+        }
+        self.times.measured = Some(mono);
+        let free = self.disk.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        self.board.set_room(free >= limits::EXCHANGE_FREE_MIN);
     }
 
     /// Which channels have room again, and which connections are gone.

@@ -18,7 +18,7 @@ use chordae_ingest::{
         exchange::{
             command::CommandState,
             message::{Message, Wish},
-            request::{Answer, Hello, Request, ToClient},
+            request::{Answer, Denied, Hello, Request, ToClient},
         },
     },
     exchange::{Exchange, ExchangeHandle, Parts},
@@ -201,6 +201,32 @@ async fn a_failed_sync_answers_nobody_and_ends_the_thread() {
     assert_eq!(late.unwrap_err().kind, FailureKind::Io);
     drop(a);
     assert_eq!(house.end().unwrap_err().kind, FailureKind::Io);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_must_be_kept_and_heals() {
+    let disk = FakeDisk::new();
+    let mut house = open(Arc::new(disk.boot()), 1 << 20);
+    let mut a = house.regular("a").await;
+    a.subscribe("t", 1).await;
+    let full = Some(Answer::Refused(Denied::Quota));
+    let ok = Some(Answer::Published { matched: true });
+    disk.set_capacity(100 << 20);
+    house.clock.advance(1_000_000_000);
+    assert_eq!(a.publish(message("t", "x", 1)).await, full);
+    assert_eq!(a.publish(retained("t", "x", 0)).await, full);
+    assert_eq!(a.publish(message("t", "now", 0)).await, ok);
+    let body = r#"{"do":"start"}"#.to_owned();
+    let expires = NOW + 60 * SECOND;
+    let issued = house.handle.issue(device(), None, body, expires).await;
+    assert_eq!(issued.unwrap_err().kind, FailureKind::Busy);
+    let wish = Wish::plain("other", 1);
+    let refused = a.ask(Request::Subscribe(vec![wish])).await;
+    assert_eq!(refused, Some(Answer::Subscribed(vec![Err(Denied::Quota)])));
+    disk.set_capacity(u64::MAX);
+    house.clock.advance(1_000_000_000);
+    assert_eq!(a.publish(message("t", "kept", 1)).await, ok);
+    assert_eq!(a.next().await, "kept");
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ impl Board {
         if there.is_some() && hello.clean {
             self.end(&key, now_ns, fx);
         }
-        if !present && self.sessions.len() >= self.bounds.sessions {
+        let no_room = self.shut && hello.expiry_s > 0;
+        if !present && (no_room || self.sessions.len() >= self.bounds.sessions) {
             return fx.answer(conn, token, Answer::Refused(Denied::Quota));
         }
         let about = About {

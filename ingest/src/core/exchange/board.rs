@@ -134,6 +134,8 @@ pub struct Board {
     pub(super) queued: Load,
     pub(super) retained_load: Load,
     pub(super) next_no: u64,
+    /// There is no room on the disk: nothing new is kept.
+    pub(super) shut: bool,
     /// Our newest time in any record.
     newest_ns: i64,
 }
@@ -160,8 +162,16 @@ impl Board {
             queued: Load::default(),
             retained_load: Load::default(),
             next_no: 1,
+            shut: false,
             newest_ns: i64::MIN,
         }
+    }
+
+    /// Whether the disk has room for more. If not, what would have to be kept is refused: messages with
+    /// QoS > 0 or the retain flag, sessions that stay, subscriptions of theirs, commands. Wills, replies
+    /// and all that ends something go on.
+    pub fn set_room(&mut self, room: bool) {
+        self.shut = !room;
     }
 
     /// Sessions that are kept, connected or not.

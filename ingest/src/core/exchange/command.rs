@@ -193,6 +193,9 @@ impl Board {
                 ))),
             };
         }
+        if self.shut {
+            return Err(Failure::busy("the disk is full; make room, then try again"));
+        }
         let body = with_id(id, body)?;
         if expires_ns <= now_ns {
             return Err(Failure::bad_input("a command that has expired already"));

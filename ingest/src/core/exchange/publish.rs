@@ -65,7 +65,11 @@ impl Board {
             return fx.answer(conn, token, Answer::Published { matched: true });
         }
         let (at, first) = (fx.out.len(), id);
-        let answer = match self.pass_on(Some(&key), message, now_ns, fx) {
+        let done = match self.refuses(&message) {
+            true => Err(Denied::Quota),
+            false => self.pass_on(Some(&key), message, now_ns, fx),
+        };
+        let answer = match done {
             Ok(matched) => {
                 if let Some(id) = first {
                     self.note(fx, Record::Inbound(key, id));
@@ -88,7 +92,16 @@ impl Board {
         now_ns: i64,
         fx: &mut Effects,
     ) -> Result<bool, Denied> {
-        self.pass_on(None, message, now_ns, fx)
+        match self.refuses(&message) {
+            true => Err(Denied::Quota),
+            false => self.pass_on(None, message, now_ns, fx),
+        }
+    }
+
+    /// Whether the message may have to be kept and there is no room on the disk.
+    fn refuses(&self, message: &Message) -> bool {
+        let removes = message.retain && message.payload.is_empty();
+        self.shut && !removes && (message.qos > 0 || message.retain)
     }
 
     /// Gives the message to all who take it, and retains it if it says so. Whether anybody takes it.

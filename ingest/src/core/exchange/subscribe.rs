@@ -54,7 +54,8 @@ impl Board {
         }
         let session = self.sessions.get(key).ok_or(Denied::NotAttached)?;
         let new = !session.wishes.contains_key(&wish.filter);
-        if new && session.wishes.len() >= self.bounds.subscriptions {
+        let no_room = self.shut && session.kept();
+        if new && (no_room || session.wishes.len() >= self.bounds.subscriptions) {
             return Err(Denied::Quota);
         }
         let filter = filter.to_owned();
