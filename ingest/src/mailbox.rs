@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     core::{
-        arrival::{ConnId, Content, Notice},
+        arrival::{ConnId, Content, Notice, Verdict},
         ports::{CoveredNews, Newest},
     },
     service::{Letters, MAILBOX_KIB},
@@ -170,6 +170,38 @@ impl IngestHandle {
 
     async fn send(&self, message: Message) -> Outcome<()> {
         self.mailbox.send(message).await.map_err(|_| ended())
+    }
+}
+
+/// Puts a notice into its connection's channel, which has room for all it may be owed.
+pub(crate) fn notify(reply: &mpsc::Sender<Notice>, notice: Notice) {
+    match reply.try_send(notice) {
+        // A closed connection needs no answer.
+        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            tracing::error!("a door keeps more offers open than it takes answers; one is lost");
+        }
+    }
+}
+
+/// Verdicts on their way back, gathered so that a connection is woken once for what it offered at once.
+#[derive(Debug, Default)]
+pub(crate) struct Fates {
+    gathered: Vec<(mpsc::Sender<Notice>, Vec<(u64, Verdict)>)>,
+}
+
+impl Fates {
+    pub(crate) fn add(&mut self, reply: mpsc::Sender<Notice>, token: u64, verdict: Verdict) {
+        match self.gathered.last_mut() {
+            Some((last, fates)) if last.same_channel(&reply) => fates.push((token, verdict)),
+            _ => self.gathered.push((reply, vec![(token, verdict)])),
+        }
+    }
+
+    pub(crate) fn tell(self) {
+        for (reply, fates) in self.gathered {
+            notify(&reply, Notice::Fates(fates));
+        }
     }
 }
 

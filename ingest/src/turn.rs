@@ -21,7 +21,7 @@ use crate::{
         state::Core,
         steady::{Now, Steady},
     },
-    mailbox::{Arrival, Message},
+    mailbox::{Arrival, Fates, Message, notify},
     metrics::{Counted, Metrics, seconds},
     quarantine::Quarantine,
     service::{Letters, Parts},
@@ -350,6 +350,7 @@ impl Turner {
         let now = self.parts.clock.mono_ns();
         todo.counted.tell(&self.parts.metrics);
         let ack_seconds = self.parts.metrics.ack_seconds.local();
+        let mut fates = Fates::default();
         for Tell {
             reply,
             token,
@@ -361,8 +362,9 @@ impl Turner {
                 let took = now.saturating_sub(at_mono_ns);
                 ack_seconds.observe(seconds(took));
             }
-            notify(&reply, Notice::Fate { token, verdict });
+            fates.add(reply, token, verdict);
         }
+        fates.tell();
         for (stream, boot, reply) in todo.standings.drain(..) {
             notify(&reply, Notice::Standing(self.core.standing(&stream, boot)));
         }
@@ -454,16 +456,6 @@ struct WayBack {
     reply: mpsc::Sender<Notice>,
     token: u64,
     at_mono_ns: u64,
-}
-
-fn notify(reply: &mpsc::Sender<Notice>, notice: Notice) {
-    match reply.try_send(notice) {
-        // A closed connection needs no answer.
-        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            tracing::error!("a door keeps more offers open than it takes answers; one is lost");
-        }
-    }
 }
 
 fn unsure(offer: &Offer, failure: &Failure) -> Vec<Effect> {

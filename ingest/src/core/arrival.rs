@@ -161,13 +161,8 @@ pub struct Standing {
 /// What a connection hears from the service.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
-    /// The fate of the offer that carried `token`.
-    Fate {
-        /// The connection's own number for the offer.
-        token: u64,
-        /// What became of it.
-        verdict: Verdict,
-    },
+    /// The fates of offers, each with the connection's own number for it.
+    Fates(Vec<(u64, Verdict)>),
     /// The answer to a question about a boot.
     Standing(Standing),
 }

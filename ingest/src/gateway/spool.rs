@@ -210,11 +210,13 @@ fn serve_until(
             return turner.finish();
         }
         let mut bytes: usize = batch.iter().map(mailbox::Message::bytes).sum();
-        while batch.len() < limits::COMMIT_RECORDS_MAX && bytes < batch_bytes {
+        let mut count: usize = batch.iter().map(mailbox::Message::count).sum();
+        while count < limits::COMMIT_RECORDS_MAX && bytes < batch_bytes {
             let Ok(message) = arrivals.try_recv() else {
                 break;
             };
             bytes += message.bytes();
+            count += message.count();
             batch.push(message);
         }
         while words.len() < limits::UPLINK_QUEUE {

@@ -20,7 +20,7 @@ use crate::{
         quarantined::{FrameNote, Quarantined},
         steady::Steady,
     },
-    mailbox::{Arrival, Message},
+    mailbox::{Arrival, Fates, Message, notify},
     metrics::seconds,
     quarantine::Quarantine,
 };
@@ -345,6 +345,7 @@ impl Turner {
     /// Only after the commit: acknowledgements leave here and nowhere else.
     fn tell(&self, todo: &mut Decided) {
         let now = self.parts.clock.mono_ns();
+        let mut fates = Fates::default();
         for Tell {
             reply,
             token,
@@ -356,8 +357,9 @@ impl Turner {
                 let took = now.saturating_sub(at_mono_ns);
                 self.parts.metrics.ack_seconds.observe(seconds(took));
             }
-            notify(&reply, Notice::Fate { token, verdict });
+            fates.add(reply, token, verdict);
         }
+        fates.tell();
         for (stream, boot, reply) in todo.standings.drain(..) {
             notify(&reply, Notice::Standing(self.book.standing(&stream, boot)));
         }
@@ -456,16 +458,6 @@ fn aside(stream: StreamKey, recv_ns: i64, reason: &str, frame: Option<FrameNote>
         frame,
         waits: false,
         settles: false,
-    }
-}
-
-fn notify(reply: &mpsc::Sender<Notice>, notice: Notice) {
-    match reply.try_send(notice) {
-        // A closed connection needs no answer.
-        Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-        Err(mpsc::error::TrySendError::Full(_)) => {
-            tracing::error!("a door keeps more offers open than it takes answers; one is lost");
-        }
     }
 }
 

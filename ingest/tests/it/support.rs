@@ -1,6 +1,7 @@
 //! Fakes of the other rooms, and makers of what devices send.
 
 use std::{
+    collections::VecDeque,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
@@ -269,6 +270,7 @@ pub(crate) struct Sender {
     next: u64,
     reply: mpsc::Sender<Notice>,
     notices: mpsc::Receiver<Notice>,
+    told: VecDeque<(u64, Verdict)>,
 }
 
 impl Sender {
@@ -281,6 +283,14 @@ impl Sender {
             next: 0,
             reply,
             notices,
+            told: VecDeque::new(),
+        }
+    }
+
+    fn hear(&mut self, notice: Notice) {
+        match notice {
+            Notice::Fates(fates) => self.told.extend(fates),
+            other => panic!("not a fate: {other:?}"),
         }
     }
 
@@ -309,22 +319,23 @@ impl Sender {
 
     /// What has been heard and not been read.
     pub(crate) fn heard(&mut self) -> Option<(u64, Verdict)> {
-        match self.notices.try_recv().ok()? {
-            Notice::Fate { token, verdict } => Some((token, verdict)),
-            other => panic!("not a fate: {other:?}"),
+        while let Ok(notice) = self.notices.try_recv() {
+            self.hear(notice);
         }
+        self.told.pop_front()
     }
 
     /// `None` once the service has ended.
     pub(crate) async fn fate_or_end(&mut self, handle: &IngestHandle) -> Option<(u64, Verdict)> {
+        if let Some(told) = self.told.pop_front() {
+            return Some(told);
+        }
         tokio::select! {
             biased;
-            notice = self.notices.recv() => match notice? {
-                Notice::Fate { token, verdict } => Some((token, verdict)),
-                other => panic!("not a fate: {other:?}"),
-            },
-            () = handle.ended() => None,
+            notice = self.notices.recv() => self.hear(notice?),
+            () = handle.ended() => {}
         }
+        self.told.pop_front()
     }
 
     /// Offers one thing and waits for its fate.
@@ -337,12 +348,11 @@ impl Sender {
 
     /// `None` after two seconds of silence.
     pub(crate) async fn fate(&mut self) -> Option<(u64, Verdict)> {
-        let notice = tokio::time::timeout(Duration::from_secs(2), self.notices.recv()).await;
-        match notice {
-            Ok(Some(Notice::Fate { token, verdict })) => Some((token, verdict)),
-            Ok(Some(other)) => panic!("not a fate: {other:?}"),
-            _ => None,
+        if self.told.is_empty() {
+            let notice = tokio::time::timeout(Duration::from_secs(2), self.notices.recv()).await;
+            self.hear(notice.ok()??);
         }
+        self.told.pop_front()
     }
 
     pub(crate) async fn standing(

@@ -25,7 +25,7 @@ use super::{DoorParts, greet::Guest};
 use crate::{
     core::{
         arrival::{ConnId, Content, Notice},
-        decode,
+        decode::{self, Scratch},
         exchange::request::{Request, ToClient},
         identify,
         mqtt::session::{ASKED_MAX, Act, Cut, Effects, Input, OPEN_MAX, Replied, Session},
@@ -54,6 +54,8 @@ pub(super) struct Connection {
     replied: mpsc::Sender<(u64, Replied)>,
     replies: mpsc::Receiver<(u64, Replied)>,
     held: VecDeque<(u64, StreamKey, Content)>,
+    /// Read, decoded, and not offered yet.
+    arrivals: Vec<Arrival>,
     feed: Option<Feed>,
     fx: Effects,
     offered: bool,
@@ -77,6 +79,7 @@ impl Connection {
             replied,
             replies,
             held: VecDeque::new(),
+            arrivals: Vec::new(),
             feed: None,
             fx: Effects::default(),
             offered: false,
@@ -157,15 +160,15 @@ impl Connection {
                 Some(notice) = self.notices.recv() => self.hear(notice).await,
                 heard = next_heard(&mut self.heard) => self.hear_exchange(heard).await,
                 Some((token, replied)) = self.replies.recv() => {
-                    self.take(Input::Replied(token, replied)).await;
+                    self.hear_of(Input::Replied(token, replied)).await;
                 }
-                Some(live) = next_live(&mut self.feed) => self.take(Input::Live(live)).await,
+                Some(live) = next_live(&mut self.feed) => self.hear_of(Input::Live(live)).await,
                 _ = ticks.tick() => self.tick().await,
                 () = time::sleep_until(deadline), if !self.session.is_up() => {
                     return self.parts.metrics.refuse("handshake-timeout");
                 }
                 _ = doors.changed(), if !self.held.is_empty() => {}
-                () = &mut ended => self.take(Input::Cut(Cut::Stopping)).await,
+                () = &mut ended => self.hear_of(Input::Cut(Cut::Stopping)).await,
             }
             if !self.held.is_empty() && *doors.borrow() {
                 self.offer_held().await;
@@ -175,27 +178,40 @@ impl Connection {
 
     /// True if there may be more in the buffer, once what is to be sent is sent.
     async fn read_packets(&mut self, buf: &mut BytesMut) -> bool {
+        let mut scratch = Scratch::default();
+        let now_ns = self.parts.clock.mono_ns();
+        let mut more = false;
         while self.session.may_read() {
-            if self.fx.out.len() >= WRITE {
-                return true;
+            more = self.fx.out.len() >= WRITE;
+            if more {
+                break;
             }
             match self.session.split(buf) {
-                Ok(Some(raw)) => self.take(Input::Packet(raw)).await,
+                Ok(Some(raw)) => self.take(Input::Packet(raw), now_ns, &mut scratch).await,
                 Ok(None) => break,
-                Err(broken) => self.take(Input::Broken(broken)).await,
+                Err(broken) => self.take(Input::Broken(broken), now_ns, &mut scratch).await,
             }
         }
-        false
+        self.offer_all().await;
+        more
     }
 
     async fn hear(&mut self, notice: Notice) {
-        let mut next = Some(notice);
+        let (mut next, mut scratch) = (Some(notice), Scratch::default());
+        let now_ns = self.parts.clock.mono_ns();
         while let Some(notice) = next {
-            let input = match notice {
-                Notice::Fate { token, verdict } => Input::Fate(token, verdict),
-                Notice::Standing(standing) => Input::Standing(standing),
-            };
-            self.take(input).await;
+            match notice {
+                Notice::Fates(fates) => {
+                    for (token, verdict) in fates {
+                        let fate = Input::Fate(token, verdict);
+                        self.take(fate, now_ns, &mut scratch).await;
+                    }
+                }
+                Notice::Standing(standing) => {
+                    let standing = Input::Standing(standing);
+                    self.take(standing, now_ns, &mut scratch).await;
+                }
+            }
             next = match self.fx.out.len() < WRITE {
                 true => self.notices.try_recv().ok(),
                 false => None,
@@ -209,7 +225,7 @@ impl Connection {
             self.heard = None;
         }
         while let Some(heard) = next {
-            self.take(Input::Exchange(heard)).await;
+            self.hear_of(Input::Exchange(heard)).await;
             next = match (&mut self.heard, self.fx.out.len() < WRITE) {
                 (Some(more), true) => more.try_recv().ok(),
                 _ => None,
@@ -218,7 +234,7 @@ impl Connection {
     }
 
     async fn tick(&mut self) {
-        self.take(Input::Tick).await;
+        self.hear_of(Input::Tick).await;
         if self.rechecked.elapsed() < self.parts.recheck {
             return;
         }
@@ -234,24 +250,29 @@ impl Connection {
             Some(_) => return,
         };
         self.parts.metrics.refuse(why);
-        self.take(Input::Cut(Cut::Disabled)).await;
+        self.hear_of(Input::Cut(Cut::Disabled)).await;
     }
 
-    async fn take(&mut self, input: Input) {
+    /// Anything but a packet: it brings nothing to decode.
+    async fn hear_of(&mut self, input: Input) {
         let now_ns = self.parts.clock.mono_ns();
+        self.take(input, now_ns, &mut Scratch::default()).await;
+    }
+
+    async fn take(&mut self, input: Input, now_ns: u64, scratch: &mut Scratch) {
         let registry = self.parts.registry.as_ref();
         self.session.take(input, now_ns, registry, &mut self.fx);
         // Taken out and put back: what they cause comes with the next input.
         let mut acts = std::mem::take(&mut self.fx.acts);
         for act in acts.drain(..) {
-            self.perform(act).await;
+            self.perform(act, now_ns, scratch).await;
         }
         if self.fx.acts.is_empty() {
             self.fx.acts = acts;
         }
     }
 
-    async fn perform(&mut self, act: Act) {
+    async fn perform(&mut self, act: Act, now_ns: u64, scratch: &mut Scratch) {
         match act {
             Act::Offer {
                 token,
@@ -259,11 +280,11 @@ impl Connection {
                 shape,
                 payload,
             } => {
-                let content = decode::decode(shape, payload);
+                let content = decode::decode_in(scratch, shape, payload);
                 if let (Some(boot), _) = content.number() {
                     self.session.decoded(token, boot);
                 }
-                self.offer(token, stream, content).await;
+                self.gather(token, stream, content, now_ns);
             }
             Act::Hold(token, stream, content) => self.held.push_back((token, stream, content)),
             Act::Ask(stream, boot) => {
@@ -322,28 +343,38 @@ impl Connection {
             .ok();
     }
 
-    async fn offer(&mut self, token: u64, stream: StreamKey, content: Content) {
-        self.offered = true;
-        let arrival = Arrival {
+    fn gather(&mut self, token: u64, stream: StreamKey, content: Content, now_ns: u64) {
+        self.arrivals.push(Arrival {
             stream,
             content,
-            at_mono_ns: self.parts.clock.mono_ns(),
+            at_mono_ns: now_ns,
             relayed_ns: None,
             door: "mqtt",
             conn: self.conn,
             can_be_told: self.session.can_be_told(),
             token,
             reply: self.reply.clone(),
-        };
+        });
+    }
+
+    /// What was read at once goes to ingest at once, and comes back so.
+    async fn offer_all(&mut self) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        self.offered = true;
+        let arrivals = std::mem::take(&mut self.arrivals);
         // If ingest has ended, the connection hears of it in its loop.
-        self.parts.ingest.offer(arrival).await.ok();
+        self.parts.ingest.offer_all(arrivals).await.ok();
     }
 
     async fn offer_held(&mut self) {
+        let now_ns = self.parts.clock.mono_ns();
         while let Some((token, stream, content)) = self.held.pop_front() {
             self.session.resumed();
-            self.offer(token, stream, content).await;
+            self.gather(token, stream, content, now_ns);
         }
+        self.offer_all().await;
     }
 
     /// False when the peer is gone or does not read.

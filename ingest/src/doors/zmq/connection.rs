@@ -220,8 +220,10 @@ impl Connection {
         let mut next = Some(notice);
         while let Some(notice) = next {
             // Nobody here asks for a standing.
-            if let Notice::Fate { token, verdict } = notice {
-                self.take(Input::Fate(token, verdict)).await?;
+            if let Notice::Fates(fates) = notice {
+                for (token, verdict) in fates {
+                    self.take(Input::Fate(token, verdict)).await?;
+                }
             }
             next = self.notices.try_recv().ok();
         }
