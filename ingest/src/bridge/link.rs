@@ -205,8 +205,10 @@ impl Session<'_> {
     async fn hear(&mut self, notice: Notice) {
         let mut next = Some(notice);
         while let Some(notice) = next {
-            if let Notice::Fate { token, verdict } = notice {
-                self.take(Input::Fate(token, verdict)).await;
+            if let Notice::Fates(fates) = notice {
+                for (token, verdict) in fates {
+                    self.take(Input::Fate(token, verdict)).await;
+                }
             }
             next = self.notices.try_recv().ok();
         }
