@@ -149,7 +149,9 @@ class OpenServer(Server):
     """A server in the open profile: any client, any topic, as the public MQTT suites need it."""
 
     def __init__(self, folder):
-        text = SETTINGS.format(slot=10, anchor=1, mqtt_tls="off").replace("[mqtt]", "[mqtt]\nopen = true")
+        # The public suites know these two as filters that nobody may have.
+        text = SETTINGS.format(slot=10, anchor=1, mqtt_tls="off", zmq_tls="off").replace(
+            "[mqtt]", '[mqtt]\nopen = true\nrefuse = ["nosubscribe", "test/nosubscribe"]')
         super().__init__(folder, settings=text)
 
     @property

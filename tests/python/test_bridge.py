@@ -94,7 +94,7 @@ class Publisher:
 
 
 def settings(broker, more="", scheme="mqtt"):
-    return SETTINGS.format(slot=60, anchor=1, mqtt_tls="off") \
+    return SETTINGS.format(slot=60, anchor=1, mqtt_tls="off", zmq_tls="off") \
         + f'[bridge]\nurl = "{scheme}://127.0.0.1:{broker.port}"\n{more}'
 
 

@@ -27,8 +27,7 @@ class Ward:
     """One server with every door open, its devices, and what was acknowledged to them."""
 
     def __init__(self, folder):
-        text = SETTINGS.format(slot=60, anchor=1, mqtt_tls="127.0.0.1:0") \
-            + '[zmq]\ntls = "127.0.0.1:0"\nplain = "127.0.0.1:0"\n'
+        text = SETTINGS.format(slot=60, anchor=1, mqtt_tls="127.0.0.1:0", zmq_tls="127.0.0.1:0")
         self.folder, self.certs = folder, folder / "certs"
         self.server = Server(folder / "data", settings=text)
         self.acked, self.numbers = [], itertools.count()
