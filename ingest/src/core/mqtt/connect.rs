@@ -66,7 +66,7 @@ impl Session {
         let who = self.who(&connect, registry)?;
         let will = connect.will.map(|will| self.check_will(will, registry));
         let will = will.transpose()?;
-        let keep_alive_max = u16::try_from(limits::KEEP_ALIVE_MAX.as_secs()).unwrap_or(u16::MAX);
+        let keep_alive_max = self.profile.keep_alive_max(self.version);
         let keep_alive = match connect.keep_alive {
             0 => keep_alive_max,
             asked => asked.min(keep_alive_max),

@@ -1,6 +1,8 @@
 //! What the door is for: the topics of formats.md 2 and nothing else, or, for tests on loopback, any topic.
 
-use super::topic::well_formed;
+use chordae_base::limits;
+
+use super::{framing::Version, topic::well_formed};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +35,18 @@ impl Profile {
         id.len() <= longest && (self.is_open() || id.bytes().all(safe))
     }
 
+    /// The longest keep-alive, seconds. In the open profile a client that can be told is told the minute of
+    /// the standard's reference server, and one that cannot has what it asked for.
+    pub(super) fn keep_alive_max(&self, version: Version) -> u16 {
+        match (self, version) {
+            (Self::Closed, _) => {
+                u16::try_from(limits::KEEP_ALIVE_MAX.as_secs()).unwrap_or(u16::MAX)
+            }
+            (Self::Open { .. }, Version::V5) => OPEN_KEEP_ALIVE_MAX,
+            (Self::Open { .. }, Version::V4) => u16::MAX,
+        }
+    }
+
     /// The reason code for a filter that is no question of who asks.
     pub(super) fn refuses(&self, filter: &str) -> Option<u8> {
         if !well_formed(filter) {
@@ -49,3 +63,5 @@ impl Profile {
 const CLIENT_ID_MAX: usize = 128;
 /// The same where any may come.
 const OPEN_CLIENT_ID_MAX: usize = 1024;
+/// Keep-alive that a client of the open profile is told, seconds.
+const OPEN_KEEP_ALIVE_MAX: u16 = 60;

@@ -56,9 +56,11 @@ enum Place {
     Status,
 }
 
-/// Whether a topic may be published to where any may be.
+/// Whether a topic may be published to where any may be: all but the server's own. Others with a dollar are
+/// ordinary topics that no wildcard finds.
 pub(super) fn is_topic(topic: &str) -> bool {
-    !topic.is_empty() && !topic.starts_with('$')
+    let own = ["$SYS", "$share"];
+    !topic.is_empty() && !own.iter().any(|own| topic.starts_with(own))
 }
 
 /// Whether a payload says what a status says.
