@@ -208,7 +208,7 @@ def test_a_full_spool_refuses_and_heals(ward, tmp_path):
     gateway.start()
     wait_until(lambda: gateway.get("/readyz")[0] == 200)
     server.kill9()
-    streaming = device(gateway, tmp_path, "--max-rate", "--for", "600s")
+    streaming = device(gateway, tmp_path, "--max-rate", "--for", "2000s")
     wait_until(lambda: gateway.get("/readyz")[0] == 503, 60)
     assert "spool is full" in gateway.get("/readyz")[1]
     assert gateway.metric("chordae_spool_bytes") < (1 << 20) + (300 << 10)
@@ -218,7 +218,7 @@ def test_a_full_spool_refuses_and_heals(ward, tmp_path):
     assert gateway.metric('chordae_refused_total{reason="full"}') > 0
     gateway.stop()
     server.stop()
-    stored_is_acknowledged(server, tmp_path, 6000)
+    stored_is_acknowledged(server, tmp_path, 20_000)
 
 
 def test_a_disabled_gateway_is_cut(ward, tmp_path):
