@@ -138,7 +138,7 @@ fn read(line: &str, listed: &BTreeSet<(String, u64, u64, i64)>, memory: &mut Mem
     let mut words = line.split(' ');
     let what = words.next()?;
     let name = words.next()?;
-    DeviceId::new(name.to_owned()).ok()?;
+    DeviceId::new(name).ok()?;
     let device = memory.entry(name.to_owned()).or_default();
     match what {
         "born" => {

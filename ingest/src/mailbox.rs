@@ -184,10 +184,13 @@ pub(crate) fn notify(reply: &mpsc::Sender<Notice>, notice: Notice) {
     }
 }
 
+/// The verdicts of one connection, by token.
+type ForOne = (mpsc::Sender<Notice>, Vec<(u64, Verdict)>);
+
 /// Verdicts on their way back, gathered so that a connection is woken once for what it offered at once.
 #[derive(Debug, Default)]
 pub(crate) struct Fates {
-    gathered: Vec<(mpsc::Sender<Notice>, Vec<(u64, Verdict)>)>,
+    gathered: Vec<ForOne>,
 }
 
 impl Fates {

@@ -83,7 +83,6 @@ fn shortened(header: Header, kept: &[u8]) -> Raw {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -83,9 +83,7 @@ impl Acks {
 
     /// The next to be acknowledged.
     pub(super) fn pop_done(&mut self) -> Option<Open> {
-        if self.queue.front()?.done.is_none() {
-            return None;
-        }
+        self.queue.front()?.done.as_ref()?;
         let open = self.queue.pop_front()?;
         self.first += 1;
         self.bytes -= open.bytes;
