@@ -13,7 +13,7 @@
 mod connection;
 mod gate;
 mod greet;
-mod websocket;
+pub mod websocket;
 
 use std::{
     net::SocketAddr,
