@@ -22,6 +22,7 @@ mod rows_connect;
 mod rows_door;
 mod rows_packets;
 mod rows_publish;
+mod rows_websocket;
 mod rules;
 mod rules_clock;
 mod service;

@@ -58,7 +58,6 @@ const FIREWALL: &[(&str, &[&str])] = &[
             "chordae-device-sim",
             "chordae",
             "chordae-benches",
-            "chordae-fuzz",
         ],
     ),
     ("clap", &["chordae", "chordae-device-sim"]),

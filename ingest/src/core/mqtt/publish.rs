@@ -219,7 +219,8 @@ impl Session {
     /// Not for this peer. What cannot be answered ends the connection.
     fn forbid(&mut self, p: &Publish, code: u8, why: &'static str, fx: &mut Effects) {
         // Topics of the server itself are never a client's to write.
-        let told = p.qos > 0 && self.version == Version::V5 && !p.topic.as_str().starts_with('$');
+        let servers = p.topic.as_str().starts_with("$SYS/");
+        let told = p.qos > 0 && self.version == Version::V5 && !servers;
         if !told {
             return self.break_off(Broken { code, why }, fx);
         }
@@ -254,11 +255,8 @@ impl Session {
         else {
             return;
         };
-        let (stream, birth, boot) = (
-            stream.clone(),
-            matches!(shape, Shape::Birth | Shape::BirthJson),
-            *boot,
-        );
+        let (stream, boot, qos) = (stream.clone(), *boot, open.qos);
+        let birth = matches!(shape, Shape::Birth | Shape::BirthJson);
         let (code, why) = match verdict {
             Verdict::Durable => (0, None),
             Verdict::Refused(refusal) => {
@@ -268,7 +266,7 @@ impl Session {
                 };
                 (code, self.reason(refusal.why()))
             }
-            Verdict::Full(content) if self.version == Version::V4 && open.qos > 0 => {
+            Verdict::Full(content) if self.version == Version::V4 && qos > 0 => {
                 // It cannot be told: it waits, unread, until there is room.
                 fx.act(Act::Hold(token, stream, content));
                 self.holding += 1;

@@ -13,7 +13,7 @@
 mod connection;
 mod gate;
 mod greet;
-pub mod websocket;
+mod websocket;
 
 use std::{
     net::SocketAddr,

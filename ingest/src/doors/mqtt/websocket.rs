@@ -45,7 +45,7 @@ struct Resumed<S> {
 }
 
 /// A WebSocket as a stream of bytes.
-pub struct Socket<S> {
+pub(super) struct Socket<S> {
     inner: WebSocketStream<Capped<Resumed<S>>>,
     left: Bytes,
 }
@@ -54,7 +54,7 @@ pub struct Socket<S> {
 ///
 /// # Errors
 /// Whatever was wrong with the request; it has been answered.
-pub async fn upgrade<S>(
+pub(super) async fn upgrade<S>(
     stream: S,
     head: BytesMut,
     origins: &[String],
