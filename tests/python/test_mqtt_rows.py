@@ -339,12 +339,12 @@ def test_d31_weak_keys_and_digests(tls_server, tmp_path):
     assert not gets_in(*made("sha1", 2048, "sha1"))
 
 
-def test_d32_revoked_while_connected(tls_server, tmp_path):
+def test_d32_disabled_while_connected(tls_server, tmp_path):
     cert, key = device(tls_server, "bed-1", tmp_path / "one")
     other_cert, other_key = device(tls_server, "bed-2", tmp_path / "two")
     client, other = over_tls(tls_server, cert, key), over_tls(tls_server, other_cert, other_key)
     assert client.connect("bed-1") == (0, 0) and other.connect("bed-2") == (0, 0)
-    tls_server.cli("device", "revoke", "bed-1")
+    tls_server.cli("device", "disable", "bed-1")
     client.sock.settimeout(60)
     first, body = client.read()
     assert (first, body[0]) == (0xE0, 0x98), "cut, and told"
