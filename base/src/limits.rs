@@ -291,6 +291,10 @@ pub const QUERY_BYTES_MAX: usize = 8 * 1024;
 pub const JTI_BYTES_MAX: usize = 128;
 /// Ids of request tokens that have not expired yet; when full, requests are refused.
 pub const JTIS_MAX: usize = 1_000_000;
+/// Bytes of the body of an operator's request.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of `format` in a record of the trail.
+pub const TRAIL_FORMAT_BYTES_MAX: usize = 256;
 /// Rows, links or entries of one JSON listing.
 pub const LISTED_MAX: usize = 10_000;
 /// Bytes of chunks that all answers at work may hold decoded.

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod device;
+
+pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
+
 /// Keeps, proves and serves ECG streams.
 #[derive(Debug, Parser)]
 #[command(name = "chordae", version, max_term_width = 100)]
@@ -79,12 +83,42 @@ pub enum Command {
     Status(StatusArgs),
 }
 
-/// Where the running server is.
+/// Where the running server is, for an operator: on this machine, or elsewhere with an operator's key.
 #[derive(Debug, Clone, Args)]
 pub struct Server {
     /// Data folder of a server on this machine (its control socket is used).
-    #[arg(long, env = "CHORDAE_DATA")]
-    pub data: PathBuf,
+    #[arg(long, env = "CHORDAE_DATA", required_unless_present = "url")]
+    pub data: Option<PathBuf>,
+    /// Address of a server instead, e.g. `https://ecg.example.org:8443`.
+    #[arg(long, requires_all = ["key", "trust"])]
+    pub url: Option<String>,
+    /// With --url: an operator's key file.
+    #[arg(long, requires = "url")]
+    pub key: Option<PathBuf>,
+    /// With --url: trust file of the installation.
+    #[arg(long, requires = "url")]
+    pub trust: Option<PathBuf>,
+}
+
+/// A list of a running server.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A name, and the server that knows it.
+#[derive(Debug, Clone, Args)]
+pub struct OneArgs {
+    /// Device id, or key id (hex) of a party.
+    pub id: String,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// A server on this machine or elsewhere.
@@ -147,57 +181,6 @@ pub struct ServeArgs {
     pub data: Option<PathBuf>,
 }
 
-/// `chordae device`.
-#[derive(Debug, Subcommand)]
-pub enum DeviceCommand {
-    /// Registers a device and writes its certificate and key.
-    #[command(after_help = "Example:  chordae device add bed-12 --data DIR --out certs")]
-    Add(DeviceAddArgs),
-    /// Lists devices.
-    List(Server),
-    /// Refuses a device from now on.
-    Disable {
-        /// Device id.
-        id: String,
-        #[command(flatten)]
-        #[allow(missing_docs, reason = "described at its type")]
-        server: Server,
-    },
-}
-
-/// `chordae device add`.
-#[derive(Debug, Clone, Args)]
-pub struct DeviceAddArgs {
-    /// Device id: 1-64 of a-z 0-9 . _ -
-    pub id: String,
-    /// What it is.
-    #[arg(long, value_enum, default_value_t = DeviceKindArg::Device)]
-    pub kind: DeviceKindArg,
-    /// Streams it may publish; any if none is named.
-    #[arg(long, value_delimiter = ',')]
-    pub streams: Vec<String>,
-    /// For a monitor: the devices whose live frames it may watch; `all` for every one.
-    #[arg(long, value_delimiter = ',', required_if_eq("kind", "monitor"))]
-    pub watches: Vec<String>,
-    /// Folder for {id}.crt, {id}.key and ca.crt.
-    #[arg(long, default_value = ".")]
-    pub out: PathBuf,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: Server,
-}
-
-/// Kinds of peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DeviceKindArg {
-    /// Publishes its own streams.
-    Device,
-    /// Speaks for the devices behind it.
-    Gateway,
-    /// Watches live frames.
-    Monitor,
-}
-
 /// `chordae party`.
 #[derive(Debug, Subcommand)]
 pub enum PartyCommand {
@@ -215,16 +198,15 @@ pub enum PartyCommand {
         #[allow(missing_docs, reason = "described at its type")]
         server: Server,
     },
-    /// Lists parties.
-    List(Server),
-    /// Refuses a party from now on.
-    Disable {
-        /// Key id (hex).
-        id: String,
-        #[command(flatten)]
-        #[allow(missing_docs, reason = "described at its type")]
-        server: Server,
-    },
+    /// Lists parties with their key ids.
+    #[command(after_help = "Example:  chordae party list --data DIR")]
+    List(ListArgs),
+    /// Refuses a party from now on; KEY ID as `party list` shows it.
+    #[command(after_help = "Example:  chordae party disable KEYID --data DIR")]
+    Disable(OneArgs),
+    /// Takes a disabled party back.
+    #[command(after_help = "Example:  chordae party enable KEYID --data DIR")]
+    Enable(OneArgs),
 }
 
 /// `chordae key`.
@@ -266,7 +248,8 @@ pub enum TrustCommand {
 #[derive(Debug, Subcommand)]
 pub enum StreamCommand {
     /// Lists streams with their dids, patients and chunks.
-    List(Server),
+    #[command(after_help = "Example:  chordae stream list --data DIR")]
+    List(ListArgs),
     /// Says whose a stream is, from a sample time on.
     #[command(
         after_help = "Example:  chordae stream assign bed-12/ecg --patient ann.pem.pub --data DIR"
@@ -308,8 +291,10 @@ pub enum SessionCommand {
     )]
     Grant(Box<GrantArgs>),
     /// Lists sessions.
-    List(Server),
+    #[command(after_help = "Example:  chordae session list --data DIR")]
+    List(ListArgs),
     /// Shows one session to a party of it.
+    #[command(after_help = "Example:  chordae session show --data DIR --key roe.pem --session SID")]
     Show(SessionKeyArgs),
     /// The patient takes a grant back.
     #[command(
@@ -457,6 +442,9 @@ pub struct TokenArgs {
     /// Method of the request.
     #[arg(long, default_value = "GET")]
     pub method: String,
+    /// File with the body of the request, which an operator's changes must sign as well.
+    #[arg(long)]
+    pub body: Option<PathBuf>,
     /// Address of the request, exactly as it will be sent.
     #[arg(long)]
     pub url: String,

@@ -12,12 +12,15 @@ use crate::{
 };
 
 mod admin;
+mod desk;
+mod device;
 mod gateway;
 pub mod init;
 pub(crate) mod key;
 pub mod pull;
 pub mod serve;
 pub mod session;
+mod table;
 mod verify;
 
 pub(crate) use key::read_trust;
@@ -33,7 +36,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Init(args) => init::run(&args),
         Command::Serve(args) => serve::run(&args).await,
         Command::Gateway(args) => gateway::run(&args).await,
-        Command::Device(args) => admin::device(args).await,
+        Command::Device(args) => device::run(args).await,
         Command::Party(args) => admin::party(args).await,
         Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),
         Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),

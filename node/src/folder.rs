@@ -29,10 +29,10 @@ macro_rules! rooms {
 rooms! {
     /// Write-ahead log.
     wal => "wal",
+    /// Sessions, retained messages and commands.
+    mqtt => "mqtt",
     /// Frames kept apart with their reasons.
     quarantine => "quarantine",
-    /// Messages between clients: sessions, wills, retained messages, commands.
-    mqtt => "mqtt",
     /// Devices, streams, parties.
     registry => "registry",
     /// Session records.

@@ -31,6 +31,7 @@ use crate::{
     folder::{self, Folder},
     listen::{self, TlsListener},
     observe::{self, Readiness},
+    revocations::Revocations,
     settings::Settings,
     status::StatusSource,
     tls,
@@ -108,10 +109,22 @@ impl Server {
             observe::router(metrics.clone(), ready.clone()),
         );
         let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
-        let clock = Arc::clone(&seams.clock);
+        let (clock, disk) = (Arc::clone(&seams.clock), Arc::clone(&seams.disk));
         let (entropy, metrics2) = (Arc::clone(&seams.entropy), metrics.clone());
         let house =
             apart(move || assemble::build(&home2, &settings2, &seams, &metrics2, &ready2)).await?;
+
+        // Before any door opens: a door that has no list asks for none.
+        let revocations = Revocations::new(
+            &home,
+            disk,
+            Arc::clone(&clock),
+            Arc::clone(&house.registry),
+            ca.clone(),
+        );
+        let list = revocations.clone();
+        apart(move || list.sign()).await?;
+        running.keep(revocations.clone().keep(ready.clone()));
 
         let parts = DoorParts::new(
             house.ingest.clone(),
@@ -154,33 +167,37 @@ impl Server {
         listening.extend(zmq_doors.iter().map(|(what, door)| (*what, door.address())));
 
         let readers = http::router(&house.service);
-        if let Some(socket) = sockets.http_tls {
-            listening.push(("http-tls", addr(&socket)?));
-            running.http(
-                TlsListener::new(socket, tls::for_readers(&certificate)?)?,
-                readers.clone(),
-            );
-        }
-        if let Some(socket) = sockets.http_plain {
-            listening.push(("http-plain", addr(&socket)?));
-            running.http(socket, readers.clone());
-        }
         let control = Arc::new(Control {
             registry: Arc::clone(&house.registry),
             directory: Arc::clone(&house.directory),
             catalogue: Arc::clone(&house.catalogue),
             ingest: house.ingest.clone(),
+            exchange: house.exchange.clone(),
             feed: house.feed.clone(),
             ca,
+            revocations,
             clock,
             status: StatusSource::new(
                 house.ledger.clone(),
                 Arc::clone(&house.notary),
                 ready.clone(),
-                &listening,
             ),
         });
-        running.http(sockets.control, readers.merge(control::router(control)));
+        let signed = control::over_http(Arc::clone(&control), Arc::clone(&house.service));
+        let public = readers.clone().merge(signed);
+        if let Some(socket) = sockets.http_tls {
+            listening.push(("http-tls", addr(&socket)?));
+            running.http(
+                TlsListener::new(socket, tls::for_readers(&certificate)?)?,
+                public.clone(),
+            );
+        }
+        if let Some(socket) = sockets.http_plain {
+            listening.push(("http-plain", addr(&socket)?));
+            running.http(socket, public);
+        }
+        control.status.listens(&listening);
+        running.http(sockets.control, readers.merge(control::on_socket(control)));
         ready.set("start", None);
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
@@ -317,6 +334,14 @@ impl Running {
                 .with_graceful_shutdown(stopped)
                 .await
                 .ok();
+        }));
+    }
+
+    /// Runs until the server stops.
+    fn keep(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        let stopped = self.stopped();
+        self.serving.push(tokio::spawn(async move {
+            tokio::select! { () = work => {}, () = stopped => {} }
         }));
     }
 

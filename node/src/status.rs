@@ -1,7 +1,7 @@
 //! What `chordae status` shows.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chordae_anchor::{Ledger, Notary};
 use chordae_base::time;
@@ -14,27 +14,26 @@ pub struct StatusSource {
     ledger: Ledger,
     notary: Arc<Notary>,
     ready: Readiness,
-    listening: Vec<String>,
+    listening: OnceLock<Vec<String>>,
 }
 
 impl StatusSource {
     /// Of one server.
-    pub fn new(
-        ledger: Ledger,
-        notary: Arc<Notary>,
-        ready: Readiness,
-        listening: &[(&'static str, SocketAddr)],
-    ) -> Self {
-        let listening = listening
-            .iter()
-            .map(|(what, addr)| format!("{what} {addr}"))
-            .collect();
+    pub fn new(ledger: Ledger, notary: Arc<Notary>, ready: Readiness) -> Self {
         Self {
             ledger,
             notary,
             ready,
-            listening,
+            listening: OnceLock::new(),
         }
+    }
+
+    /// What listens where, once all of it does; the first word stays.
+    pub fn listens(&self, listening: &[(&'static str, SocketAddr)]) {
+        let lines = listening
+            .iter()
+            .map(|(what, addr)| format!("{what} {addr}"));
+        self.listening.get_or_init(|| lines.collect());
     }
 
     /// The status now.
@@ -49,7 +48,7 @@ impl StatusSource {
         json!({
             "ready": self.ready.reasons().is_empty(),
             "reasons": self.ready.reasons(),
-            "listening": self.listening,
+            "listening": self.listening.get(),
             "doors_open": *control.ingest.doors_open().borrow(),
             "streams": control.registry.streams().len(),
             "sessions": control.directory.len(),

@@ -128,7 +128,7 @@ class Server:
         return run(*args, "--data", self.folder, **kw)
 
     def streams(self):
-        return json.loads(self.cli("stream", "list").stdout)
+        return json.loads(self.cli("stream", "list", "--json").stdout)
 
     def did(self, stream):
         return next(s["did"] for s in self.streams() if s["stream"] == stream)

@@ -223,7 +223,7 @@ def test_a_grant_by_somebody_who_is_not_the_streams_patient(ward):
         return w.server.cli("session", "grant", "--key", key, "--to", f"{w.roe}.pub", "--stream", did, ok=(code,))
 
     assert len(granted(w.ann, w.did, 0).stdout.split()[-1]) == 64
-    before = json.loads(w.server.cli("session", "list").stdout)
+    before = json.loads(w.server.cli("session", "list", "--json").stdout)
     forbidden, unknown = granted(w.ben, w.did, 1), granted(w.ben, w.unknown, 1)
     assert forbidden.stderr == unknown.stderr and "not the signer's" in forbidden.stderr
     assert granted(w.roe, w.did, 1).stderr.strip()  # a requester signs no grants
@@ -262,7 +262,7 @@ def test_a_grant_by_somebody_who_is_not_the_streams_patient(ward):
     target = window(w.did, 0, 1 << 62)
     refused(get(w, w.roe, target, made.hex()), 403, "session")
     assert len(rows_of(get(w, w.roe, target, sid))) == 6000
-    assert len(json.loads(w.server.cli("session", "list").stdout)) == len(before) + 2  # hers, and the other purpose
+    assert len(json.loads(w.server.cli("session", "list", "--json").stdout)) == len(before) + 2  # hers, and the other purpose
 
 
 def test_the_readers_door_has_no_operators_routes(ward):
@@ -272,7 +272,7 @@ def test_the_readers_door_has_no_operators_routes(ward):
             answer = send(w, f"/v1/admin/{target}", text)
             assert answer.status in (401, 403, 404) and answer.head["content-type"] == "application/problem+json"
             assert w.did.encode() not in answer.body and b"bed-1" not in answer.body
-    assert w.did in w.server.cli("stream", "list").stdout
+    assert w.did in w.server.cli("stream", "list", "--json").stdout
 
 
 # ---- revoked
@@ -324,7 +324,7 @@ def test_revoked_stays_revoked(ward):
         refused(send(w, "/v1/sessions", method="POST", body=body), 409, "revoked")
         for forbidden in everywhere(w.did):
             refused(get(w, w.roe, forbidden, sid), 403, "session")
-    assert sid not in w.server.cli("session", "list").stdout
+    assert sid not in w.server.cli("session", "list", "--json").stdout
 
 
 # ---- tokens

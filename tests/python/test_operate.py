@@ -45,8 +45,8 @@ def test_status_lists_and_profiles(folder, tmp_path):
         assert line["slot_ns"] == 60_000_000_000 and line["stream"] == "bed-1/ecg" and line["patient"]
         status = json.loads(server.cli("status", "--json").stdout)
         assert status["ready"] and status["doors_open"] and status["streams"] == 1
-        assert [d["id"] for d in json.loads(server.cli("device", "list").stdout)] == ["bed-1"]
-        assert [p["role"] for p in json.loads(server.cli("party", "list").stdout)] == ["patient"]
+        assert [d["id"] for d in json.loads(server.cli("device", "list", "--json").stdout)] == ["bed-1"]
+        assert [p["role"] for p in json.loads(server.cli("party", "list", "--json").stdout)] == ["patient"]
         done = server.cli("device", "add", "bed-1", "--out", tmp_path / "again", ok=(1,))
         assert "registered already" in done.stderr
         done = server.cli("device", "add", "Bed 1", "--out", tmp_path / "again", ok=(1,))

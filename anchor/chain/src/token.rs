@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! base64url({"alg":"EdDSA","typ":"chordae-request+jwt","kid":"<key id hex>"}) "."
-//! base64url({"aud","sid"?,"htm","target","iat","exp","jti"}) "." base64url(signature)
+//! base64url({"aud","sid"?,"htm","target","body"?,"iat","exp","jti"}) "." base64url(signature)
 //! ```
 //!
 //! One algorithm, one type, no other header or claim: nothing in a token chooses how it is
@@ -40,6 +40,9 @@ pub struct Claims {
     pub htm: String,
     /// Path and query as sent.
     pub target: String,
+    /// SHA-256 of the request's body, where a token must cover it (changes by operators).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Digest>,
     /// Issued at, in s since 1970.
     pub iat: i64,
     /// Expires at, in s since 1970.

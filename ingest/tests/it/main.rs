@@ -29,7 +29,6 @@ mod service;
 mod session;
 mod spool;
 mod support;
-mod uplink;
 mod uplink_model;
 mod ward;
 mod wire;

@@ -1,93 +1,35 @@
-//! `chordae device`, `party`, `stream`, `status`: an operator's commands, over the control socket.
+//! `chordae party`, `stream`, `status`: an operator's commands.
 
 use chordae_base::{Failure, Outcome, StreamKey, limits, time};
 use serde_json::{Value, json};
 
-use super::{say, socket};
+use super::{desk::Desk, say, table};
 use crate::{
     Verdict, cli,
-    client::{self, Place},
-    control::{DeviceMade, StreamLine},
-    folder, keyfile,
+    control::{PartyLine, StreamLine},
+    keyfile,
 };
 
-const DEVICES: &str = "/v1/admin/devices";
 const PARTIES: &str = "/v1/admin/parties";
 const STREAMS: &str = "/v1/admin/streams";
 
-async fn print(place: Place, target: &str) -> Outcome<Verdict> {
-    let answer: Value = client::control(&place, "GET", target, &Value::Null).await?;
-    say(pretty(&answer));
-    Ok(Verdict::Done)
-}
-
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string())
-}
-
-async fn disable(place: Place, target: String) -> Outcome<Verdict> {
-    let _: Value = client::control(&place, "POST", &target, &json!({})).await?;
-    say("disabled");
-    Ok(Verdict::Done)
-}
-
-pub(super) async fn device(command: cli::DeviceCommand) -> Outcome<Verdict> {
-    match command {
-        cli::DeviceCommand::List(server) => print(socket(&server.data), DEVICES).await,
-        cli::DeviceCommand::Disable { id, server } => {
-            disable(socket(&server.data), format!("{DEVICES}/{id}/disable")).await
-        }
-        cli::DeviceCommand::Add(args) => add_device(&args).await,
-    }
-}
-
-async fn add_device(args: &cli::DeviceAddArgs) -> Outcome<Verdict> {
-    let kind = match args.kind {
-        cli::DeviceKindArg::Device => "device",
-        cli::DeviceKindArg::Gateway => "gateway",
-        cli::DeviceKindArg::Monitor => "monitor",
-    };
-    let (cert, key) = (format!("{}.crt", args.id), format!("{}.key", args.id));
-    for name in [&cert, &key] {
-        if args.out.join(name).exists() {
-            let path = args.out.join(name);
-            return Err(Failure::busy(format!(
-                "{} exists; choose another --out",
-                path.display()
-            )));
-        }
-    }
-    // An empty list means every device; nobody gets that without having said so.
-    let watches: &[String] = if args.watches == ["all"] {
-        &[]
-    } else {
-        &args.watches
-    };
-    let body = json!({
-        "id": args.id, "kind": kind, "streams": args.streams, "watches": watches
-    });
-    let made: DeviceMade =
-        client::control(&socket(&args.server.data), "POST", DEVICES, &body).await?;
-    folder::write_public(&args.out.join(&cert), &made.cert)?;
-    folder::write_secret(&args.out.join(&key), &made.key)?;
-    let ca = args.out.join("ca.crt");
-    if !ca.exists() {
-        folder::write_public(&ca, &made.ca)?;
-    }
-    say(format!(
-        "{} {}",
-        args.out.join(cert).display(),
-        args.out.join(key).display()
-    ));
-    Ok(Verdict::Done)
-}
-
 pub(super) async fn party(command: cli::PartyCommand) -> Outcome<Verdict> {
     match command {
-        cli::PartyCommand::List(server) => print(socket(&server.data), PARTIES).await,
-        cli::PartyCommand::Disable { id, server } => {
-            disable(socket(&server.data), format!("{PARTIES}/{id}/disable")).await
+        cli::PartyCommand::List(args) => {
+            let lines: Vec<PartyLine> = Desk::open(&args.server)?.get(PARTIES).await?;
+            table::show(
+                args.json,
+                &lines,
+                &["KEY ID", "ROLE", "STATE", "NAME"],
+                |p| {
+                    let state = if p.enabled { "enabled" } else { "disabled" };
+                    let (id, role, name) = (p.id.to_string(), p.role.clone(), p.name.clone());
+                    vec![id, role, state.to_owned(), name]
+                },
+            )?;
         }
+        cli::PartyCommand::Disable(one) => switch(&one, PARTIES, "disable").await?,
+        cli::PartyCommand::Enable(one) => switch(&one, PARTIES, "enable").await?,
         cli::PartyCommand::Add {
             public,
             role,
@@ -96,16 +38,49 @@ pub(super) async fn party(command: cli::PartyCommand) -> Outcome<Verdict> {
             let identity = keyfile::read_public(&public)?;
             let role = super::key::role(&role)?;
             let body = json!({"identity": identity, "role": role.as_str()});
-            let _: Value = client::control(&socket(&server.data), "POST", PARTIES, &body).await?;
+            let _: Value = Desk::open(&server)?.post(PARTIES, &body).await?;
             say(identity.key_id());
-            Ok(Verdict::Done)
         }
     }
+    Ok(Verdict::Done)
+}
+
+/// Disables, enables or revokes what a name stands for.
+pub(super) async fn switch(one: &cli::OneArgs, of: &str, how: &str) -> Outcome<()> {
+    let target = format!("{of}/{}/{how}", path_part(&one.id)?);
+    let _: Value = Desk::open(&one.server)?.post(&target, &json!({})).await?;
+    say(format!("{how}d"));
+    Ok(())
+}
+
+/// An id becomes a part of a path; what is none is refused before it is sent.
+pub(super) fn path_part(id: &str) -> Outcome<&str> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if !id.is_empty() && id.bytes().all(fits) {
+        return Ok(id);
+    }
+    Err(Failure::bad_input(format!(
+        "{id:?} is no id; the list command shows them"
+    )))
 }
 
 pub(super) async fn stream(command: cli::StreamCommand) -> Outcome<Verdict> {
     match command {
-        cli::StreamCommand::List(server) => print(socket(&server.data), STREAMS).await,
+        cli::StreamCommand::List(args) => {
+            let lines: Vec<StreamLine> = Desk::open(&args.server)?.get(STREAMS).await?;
+            let head = ["STREAM", "DID", "PATIENT", "CHUNKS", "UNTIL", "SLOT"];
+            table::show(args.json, &lines, &head, |s| {
+                vec![
+                    s.stream.to_string(),
+                    s.did.to_string(),
+                    table::names(s.patient, table::NOTHING),
+                    s.chunks.to_string(),
+                    table::moment(s.end_ns),
+                    format!("{}s", s.slot_ns / time::SECOND_NS),
+                ]
+            })?;
+            return Ok(Verdict::Done);
+        }
         cli::StreamCommand::Assign {
             stream,
             patient,
@@ -117,15 +92,7 @@ pub(super) async fn stream(command: cli::StreamCommand) -> Outcome<Verdict> {
             let stream: StreamKey = stream.parse()?;
             let body =
                 json!({"stream": stream.to_string(), "patient": patient.key_id(), "at_ns": at});
-            let line: StreamLine = client::control(
-                &socket(&server.data),
-                "POST",
-                &format!("{STREAMS}/assign"),
-                &body,
-            )
-            .await?;
-            say(line.did);
-            Ok(Verdict::Done)
+            change(&server, "assign", &body).await?;
         }
         cli::StreamCommand::Profile {
             stream,
@@ -140,24 +107,23 @@ pub(super) async fn stream(command: cli::StreamCommand) -> Outcome<Verdict> {
                 ));
             }
             let body = json!({"stream": stream.to_string(), "slot_ns": slot_ns});
-            let line: StreamLine = client::control(
-                &socket(&server.data),
-                "POST",
-                &format!("{STREAMS}/profile"),
-                &body,
-            )
-            .await?;
-            say(line.did);
-            Ok(Verdict::Done)
+            change(&server, "profile", &body).await?;
         }
     }
+    Ok(Verdict::Done)
+}
+
+async fn change(server: &cli::Server, how: &str, body: &Value) -> Outcome<()> {
+    let target = format!("{STREAMS}/{how}");
+    let line: StreamLine = Desk::open(server)?.post(&target, body).await?;
+    say(line.did);
+    Ok(())
 }
 
 pub(super) async fn status(args: &cli::StatusArgs) -> Outcome<Verdict> {
-    let place = socket(&args.server.data);
-    let status: Value = client::control(&place, "GET", "/v1/admin/status", &Value::Null).await?;
+    let status: Value = Desk::open(&args.server)?.get("/v1/admin/status").await?;
     if args.json {
-        say(pretty(&status));
+        say(serde_json::to_string_pretty(&status).unwrap_or_else(|_| status.to_string()));
         return Ok(Verdict::Done);
     }
     for (key, value) in status.as_object().into_iter().flatten() {

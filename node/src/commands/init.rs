@@ -83,7 +83,7 @@ pub fn make(
     };
     let now_ns = clock.wall_ns();
     let ca = authority::make(&origin, now_ns)?;
-    let server = authority::sign(&ca, &authority::Leaf::Server(hosts), now_ns)?;
+    let server = authority::sign(&ca, &authority::Leaf::Server(hosts), now_ns)?.pair;
     folder::write_public(&home.key("ca.crt"), &ca.cert)?;
     folder::write_secret(&home.key("ca.key"), &ca.key)?;
     folder::write_public(&home.key("server.crt"), &server.cert)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chordae_base::{
-    Failure, Outcome,
+    Digest, Failure, Outcome,
     seams::{Clock, Entropy, real},
     time::SECOND_NS,
 };
@@ -12,6 +12,7 @@ use chordae_chain::{
     token::{self, Claims},
     trust::TrustFile,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::say;
 use crate::{
@@ -71,7 +72,7 @@ pub(super) fn export_trust(data: &Path, out: &Path) -> Outcome<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// A fresh request token for one request.
+/// A fresh request token for one request; `body` where it must cover that as well.
 ///
 /// # Errors
 /// `BadInput` when it would be too long.
@@ -81,6 +82,7 @@ pub(crate) fn sign_request(
     session: Option<&str>,
     method: &str,
     target: &str,
+    body: Option<&[u8]>,
 ) -> Outcome<String> {
     let mut jti = [0; 16];
     real::OsEntropy.fill(&mut jti);
@@ -90,6 +92,7 @@ pub(crate) fn sign_request(
         sid: session.map(str::parse).transpose()?,
         htm: method.to_owned(),
         target: target.to_owned(),
+        body: body.map(|b| Digest(Sha256::digest(b).into())),
         iat,
         exp: iat + TOKEN_S,
         jti: hex::encode(jti),
@@ -109,12 +112,15 @@ pub(super) fn token(args: &TokenArgs) -> Outcome<Verdict> {
         .parse()
         .map_err(|_| Failure::bad_input(format!("{:?} is not a URL", args.url)))?;
     let target = uri.path_and_query().map_or("/", |t| t.as_str());
+    let body = args.body.as_deref().map(std::fs::read).transpose();
+    let body = body.map_err(|e| Failure::os("read the --body", &e))?;
     say(sign_request(
         &keys,
         &origin,
         args.session.as_deref(),
         &args.method,
         target,
+        body.as_deref(),
     )?);
     Ok(Verdict::Done)
 }

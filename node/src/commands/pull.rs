@@ -211,6 +211,7 @@ async fn get(far: &Far, wanted: &Wanted<'_>, target: String) -> Outcome<Answer> 
         wanted.session,
         "GET",
         &target,
+        None,
     )?;
     let call = Call {
         method: "GET".into(),

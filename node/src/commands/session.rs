@@ -15,7 +15,7 @@ use chordae_chain::{
 };
 use serde_json::Value;
 
-use super::{key::read_trust, key::sign_request, say, socket};
+use super::{desk::Desk, key::read_trust, key::sign_request, say, socket, table};
 use crate::{
     Verdict, cli,
     client::{self, Call, Place},
@@ -62,15 +62,10 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
             let patient = keyfile::read(&args.key)?;
             say(grant(&far, &patient, &args).await?);
         }
-        cli::SessionCommand::List(server) => {
-            let answer: Value = client::control(
-                &socket(&server.data),
-                "GET",
-                "/v1/admin/sessions",
-                &Value::Null,
-            )
-            .await?;
-            say(serde_json::to_string_pretty(&answer).unwrap_or_default());
+        cli::SessionCommand::List(args) => {
+            let desk = Desk::open(&args.server)?;
+            let sids: Vec<String> = desk.get("/v1/admin/sessions").await?;
+            table::show(args.json, &sids, &["SESSION"], |sid| vec![sid.clone()])?;
         }
         cli::SessionCommand::Show(args) => {
             let far = far(&args.server, args.trust.as_deref())?;
@@ -82,6 +77,7 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
                 Some(&args.session),
                 "GET",
                 &target,
+                None,
             )?;
             let call = Call {
                 method: "GET".into(),

@@ -3,7 +3,7 @@
 //! The signature is checked before; here the claims are held against the request as it came in. Times
 //! are seconds by the clock that never goes back, so a token that has expired once stays expired.
 
-use chordae_base::limits;
+use chordae_base::{Digest, limits};
 use chordae_chain::token::Claims;
 
 /// What the claims must agree with.
@@ -15,6 +15,9 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Path and query exactly as sent.
     pub target: &'a str,
+    /// What the body's SHA-256 must be claimed to be; `None` where a token does not cover the body: it
+    /// must not claim to, nobody would check it.
+    pub body: Option<&'a Digest>,
     /// The newest time ever seen, seconds since 1970.
     pub now_s: i64,
 }
@@ -29,6 +32,7 @@ pub fn check(claims: &Claims, request: Request<'_>) -> Result<(), &'static str> 
     fits(claims.aud == request.origin, "audience")?;
     fits(claims.htm == request.method, "method")?;
     fits(claims.target == request.target, "target")?;
+    fits(claims.body.as_ref() == request.body, "body")?;
     fits(
         claims.iat <= request.now_s.saturating_add(limits::TOKEN_AHEAD_S_MAX),
         "issued-ahead",

@@ -33,7 +33,7 @@ pub use service::{Caller, Parts, Service};
 /// All routes of the query service. Merged into a router, never nested below a path: tokens name the
 /// path as sent.
 pub fn router(service: &Arc<Service>) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/streams", get(streams::streams))
         .route("/v1/streams/{did}/window", get(window::window))
         .route("/v1/streams/{did}/proof", get(proof::proof))
@@ -47,10 +47,16 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route("/v1/trail", get(trail::trail))
         .route("/ledger/{*path}", get(ledger::file))
         .fallback(nothing_here)
+        .with_state(Arc::clone(service));
+    dressed(routes)
+}
+
+/// What holds for all routes of ours; for those that the node puts beside [`router`].
+pub fn dressed(routes: Router) -> Router {
+    routes
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
         .layer(middleware::from_fn(every_answer))
-        .with_state(Arc::clone(service))
 }
 
 async fn nothing_here() -> Problem {

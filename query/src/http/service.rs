@@ -156,7 +156,22 @@ impl Service {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Caller, Problem> {
-        self.known(method, uri, headers).map_err(|why| {
+        self.authenticate_body(method, uri, headers, None)
+    }
+
+    /// The same, where the token must cover the body as well: `body` is the SHA-256 that it must claim
+    /// (`None` for a request without one).
+    ///
+    /// # Errors
+    /// 401, the same for every reason.
+    pub fn authenticate_body(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Option<&Digest>,
+    ) -> Result<Caller, Problem> {
+        self.known(method, uri, headers, body).map_err(|why| {
             tracing::info!(why, "refused a token");
             self.metrics.denied(why);
             Problem::unknown_caller()
@@ -168,6 +183,7 @@ impl Service {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
+        body: Option<&Digest>,
     ) -> Result<Caller, &'static str> {
         let text = bearer(headers).ok_or("no-token")?;
         let kid = token::peek_kid(text).map_err(|_| "malformed-token")?;
@@ -185,6 +201,7 @@ impl Service {
             origin: &self.origin,
             method: method.as_str(),
             target,
+            body,
             now_s,
         };
         request::check(&claims, request)?;
@@ -230,6 +247,14 @@ impl Service {
             Ok(()) => answer.unwrap_or_else(Problem::into_response),
             Err(failure) => Problem::from(failure).into_response(),
         }
+    }
+
+    /// Writes to the trail what is about to be done; synced when it returns.
+    ///
+    /// # Errors
+    /// Those of the trail: what is not recorded is not done.
+    pub async fn note(&self, deed: Deed) -> Result<(), Problem> {
+        Ok(self.trail.write(deed).await?)
     }
 
     /// On what ground a caller asks, from directory and ledger as they are now. Blocks.

@@ -36,7 +36,8 @@ pub struct Deed {
     pub until_ns: Option<i64>,
     /// Leads asked for, `None` for all.
     pub leads: Option<Vec<String>>,
-    /// What was asked for: `arrow`, `csv`, `proof`, `links`, `chunk`, ...
+    /// What was asked for: `arrow`, `csv`, `proof`, `links`, `chunk`, ...; by an operator: method, path
+    /// and whom it is about.
     pub format: String,
     /// What became of it.
     pub outcome: String,
@@ -116,7 +117,7 @@ impl TrailRecord {
                 from_ns: fields.optional("from_ns", Fields::int)?,
                 until_ns: fields.optional("until_ns", Fields::int)?,
                 leads: fields.optional("leads", Fields::names)?,
-                format: fields.text("format", limits::NAME_BYTES_MAX)?,
+                format: fields.text("format", limits::TRAIL_FORMAT_BYTES_MAX)?,
                 outcome: fields.text("outcome", limits::NAME_BYTES_MAX)?,
                 rows: fields.optional("rows", Fields::int)?,
             },

@@ -4,6 +4,7 @@
 mod access;
 mod answers;
 mod answers_ended;
+mod bodies;
 mod refused;
 mod trail;
 mod whole;

@@ -444,6 +444,7 @@ async fn tokens_that_are_not_good() {
             "overflowing times",
             change(&|c| (c.iat, c.exp) = (i64::MIN, i64::MAX)),
         ),
+        ("a body", change(&|c| c.body = Some(Digest([0; 32])))),
         ("no id", change(&|c| c.jti.clear())),
         ("an endless id", change(&|c| c.jti = "x".repeat(129))),
         ("empty", String::new()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chordae_base::{Did, FailureKind};
+use chordae_base::{Did, Digest, FailureKind};
 use chordae_chain::{
     event::{self, Event},
     keys::{PublicIdentity, Role, SecretKeys, strong_key, verify_strict},
@@ -324,6 +324,7 @@ fn claims() -> Claims {
         sid: None,
         htm: "GET".into(),
         target: "/v1/streams".into(),
+        body: None,
         iat: 1,
         exp: 2,
         jti: "j".into(),
@@ -354,6 +355,13 @@ fn nothing_in_a_token_chooses_how_it_is_verified() {
     let text = token::sign(&claims(), &key).unwrap();
     assert_eq!(token::verify(&text, &key.sign_public()).unwrap(), claims());
     assert!(token::verify(&text, &party(3).sign_public()).is_err());
+    let covering = Claims {
+        body: Some(Digest([7; 32])),
+        ..claims()
+    };
+    let text_of_it = token::sign(&covering, &key).unwrap();
+    let read = token::verify(&text_of_it, &key.sign_public());
+    assert_eq!(read.unwrap(), covering);
     let kid = key.key_id().to_string();
     let signed = |header: serde_json::Value, claims: serde_json::Value| {
         let part = |v: serde_json::Value| URL_SAFE_NO_PAD.encode(v.to_string());
@@ -412,6 +420,7 @@ fn nothing_in_a_token_chooses_how_it_is_verified() {
             signed(header(), with("admin", json!(true))),
         ),
         ("exp a float", signed(header(), with("exp", json!(1e30)))),
+        ("body short", signed(header(), with("body", json!("00")))),
         ("sid short", signed(header(), with("sid", json!("00")))),
         ("no jti", signed(header(), with("jti", json!(null)))),
     ];

@@ -396,6 +396,7 @@ impl World {
             sid,
             htm: "GET".to_owned(),
             target: target.to_owned(),
+            body: None,
             iat,
             exp: iat + 60,
             jti: format!("jti-{n}"),
