@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Order {
     pub(crate) id: String,
+    /// The stream that it is about; all of the device's if none is named.
+    pub(crate) stream: Option<String>,
     pub(crate) what: Result<What, String>,
 }
 
@@ -38,6 +40,7 @@ impl Order {
         }
         Some(Self {
             id: id.to_owned(),
+            stream: order.get("stream").and_then(Value::as_str).map(str::to_owned),
             what: what(&order),
         })
     }
@@ -49,26 +52,26 @@ fn what(order: &Value) -> Result<What, String> {
         Some("stop") => Ok(What::Stop),
         Some("sync-time") => Ok(What::SyncTime),
         Some("identify") => Ok(What::Identify),
-        Some("set-rate") => rate(order.get("rate")).map(What::SetRate),
+        Some("set-rate") => rate(order).map(What::SetRate),
         Some("set-leads") => {
-            let n = order.get("leads").and_then(Value::as_u64);
+            let n = order.get("count").and_then(Value::as_u64);
             let n = n.and_then(|n| usize::try_from(n).ok());
             n.map(What::SetLeads)
-                .ok_or_else(|| "\"leads\" must be a number of leads".into())
+                .ok_or_else(|| "this device takes only a \"count\" of leads".into())
         }
         Some(other) => Err(format!("{other:?} is no command")),
         None => Err("no \"do\"".into()),
     }
 }
 
-/// `500`, `"500"` or `"125/2"`.
-fn rate(value: Option<&Value>) -> Result<Rate, String> {
-    let text = match value {
-        Some(Value::Number(n)) => n.to_string(),
-        Some(Value::String(text)) => text.clone(),
-        _ => return Err("\"rate\" must be samples per second".into()),
+/// As in a birth: `rate_num` over `rate_den`.
+fn rate(order: &Value) -> Result<Rate, String> {
+    let part = |key: &str| {
+        let n = order.get(key).and_then(Value::as_u64);
+        n.and_then(|n| u32::try_from(n).ok())
+            .ok_or_else(|| format!("{key:?} must be a number"))
     };
-    parse_rate(&text)
+    Rate::new(part("rate_num")?, part("rate_den")?).map_err(|e| e.why)
 }
 
 /// `500`, or `125/2`.
@@ -176,19 +179,21 @@ mod tests {
             read(r#"{"id":"7","do":"stop"}"#),
             Some(Order {
                 id: "7".into(),
+                stream: None,
                 what: Ok(What::Stop)
             })
         );
         let rate = Rate::new(125, 2).ok().map(|r| Ok(What::SetRate(r)));
-        assert_eq!(what(r#"{"id":"a","do":"set-rate","rate":"125/2"}"#), rate);
+        assert_eq!(what(r#"{"id":"a","do":"set-rate","rate_num":125,"rate_den":2}"#), rate);
         assert_eq!(
-            what(r#"{"id":"a","do":"set-leads","leads":3,"by":"ann"}"#),
+            what(r#"{"id":"a","do":"set-leads","count":3,"by":"ann"}"#),
             Some(Ok(What::SetLeads(3)))
         );
         for refused in [
             r#"{"id":"a","do":"set-rate"}"#,
-            r#"{"id":"a","do":"set-rate","rate":0}"#,
-            r#"{"id":"a","do":"set-leads","leads":-1}"#,
+            r#"{"id":"a","do":"set-rate","rate_num":0,"rate_den":1}"#,
+            r#"{"id":"a","do":"set-leads","count":-1}"#,
+            r#"{"id":"a","do":"set-leads","names":["I"]}"#,
             r#"{"id":"a","do":"explode"}"#,
             r#"{"id":"a"}"#,
         ] {

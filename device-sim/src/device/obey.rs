@@ -19,9 +19,11 @@ impl Run {
         if self.orders.seen(&order.id) {
             return Ok(());
         }
-        let outcome = match order.what {
-            Ok(what) => self.obey(what),
-            Err(why) => Err(why),
+        let own = self.device.dial.key.stream.as_str();
+        let outcome = match (&order.stream, order.what) {
+            (Some(other), _) if other != own => Err(format!("there is no stream {other:?} here")),
+            (_, Ok(what)) => self.obey(what),
+            (_, Err(why)) => Err(why),
         };
         self.report.obeyed += u64::from(outcome.is_ok());
         let reply = self.orders.executed(order.id.clone(), outcome);

@@ -38,9 +38,9 @@ async fn a_change_of_rate_or_leads_is_a_new_boot_with_a_birth_of_its_own() {
         let server = Server::start(Mood::default(), None).await;
         let orders = [
             r#"{"id":"1","do":"identify"}"#,
-            r#"{"id":"2","do":"set-rate","rate":250}"#,
-            r#"{"id":"3","do":"set-leads","leads":3}"#,
-            r#"{"id":"4","do":"set-leads","leads":5}"#,
+            r#"{"id":"2","do":"set-rate","rate_num":250,"rate_den":1}"#,
+            r#"{"id":"3","do":"set-leads","count":3}"#,
+            r#"{"id":"4","do":"set-leads","count":5}"#,
             r#"{"id":"5","do":"sync-time"}"#,
         ];
         server.store.lock().unwrap().orders = orders.map(str::to_owned).to_vec();
