@@ -40,7 +40,10 @@ impl Order {
         }
         Some(Self {
             id: id.to_owned(),
-            stream: order.get("stream").and_then(Value::as_str).map(str::to_owned),
+            stream: order
+                .get("stream")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             what: what(&order),
         })
     }
@@ -184,7 +187,10 @@ mod tests {
             })
         );
         let rate = Rate::new(125, 2).ok().map(|r| Ok(What::SetRate(r)));
-        assert_eq!(what(r#"{"id":"a","do":"set-rate","rate_num":125,"rate_den":2}"#), rate);
+        assert_eq!(
+            what(r#"{"id":"a","do":"set-rate","rate_num":125,"rate_den":2}"#),
+            rate
+        );
         assert_eq!(
             what(r#"{"id":"a","do":"set-leads","count":3,"by":"ann"}"#),
             Some(Ok(What::SetLeads(3)))
