@@ -13,7 +13,12 @@ const client = mqtt.connect(wish.url, {
   ...tls,
 });
 let heard = 0;
-const fail = (why) => { say({ error: String(why) }); process.exit(1); };
+let ending = false;
+const fail = (why) => {
+  if (ending) return;
+  say({ error: String(why) });
+  process.exit(1);
+};
 client.on("error", fail);
 client.on("close", () => fail("closed"));
 client.on("message", (topic, payload, packet) => {
@@ -24,7 +29,8 @@ client.on("message", (topic, payload, packet) => {
 let published = false;
 const done = () => {
   if (published && heard >= (wish.messages ?? 0)) {
-    client.removeAllListeners("close");
+    if (ending) return;
+    ending = true;
     client.end(false, {}, () => process.exit(0));
   }
 };

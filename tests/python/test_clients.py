@@ -269,7 +269,7 @@ def test_monitors_see_births_frames_and_status(ward):
             device.client._sock_close() if hasattr(device.client, "_sock_close") else device.client.socket().close()
             assert desk.message(lambda m: m.topic == status).payload == b"offline"
             assert json.loads(js.stdout.readline())["payload"] == base64.b64encode(b"offline").decode()
-            assert js.wait(timeout=20) == 0
+            assert js.wait(timeout=20) == 0, js.stdout.read()
 
 
 @pytest.mark.parametrize("version", ["311", "5"])
