@@ -30,6 +30,7 @@ use crate::{
 mod count;
 mod stage;
 mod stream;
+mod ward;
 
 use stage::Stage;
 
@@ -44,9 +45,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// Whatever did not hold.
 pub async fn run(args: DemoArgs) -> Outcome<Verdict> {
     crate::log::start_quiet();
-    let stage = Stage::set(&args).await?;
+    let mut stage = Stage::set(&args).await?;
     say("");
-    let report = stream::run(&stage, &args, stream_time(&args)).await?;
+    let report = stream::run(&mut stage, &args, stream_time(&args)).await?;
     if let Some(failure) = report.failure() {
         return Err(failure.clone());
     }

@@ -14,7 +14,10 @@ use chordae_chain::keys::Role;
 use chordae_chunker::{Input, Status};
 use serde_json::{Value, json};
 
-use super::{DemoArgs, say};
+use super::{
+    DemoArgs, say,
+    ward::{self, Ward},
+};
 use crate::{
     assemble::apart,
     client::control,
@@ -37,7 +40,10 @@ pub(super) struct Stage {
     pub(super) work: PathBuf,
     pub(super) patient: PathBuf,
     pub(super) doctor: PathBuf,
+    /// Those that speak to the server itself.
     pub(super) devices: Vec<DeviceId>,
+    /// The last of several speaks through a gateway.
+    pub(super) ward: Option<Ward>,
 }
 
 impl Stage {
@@ -63,10 +69,10 @@ impl Stage {
         let settings = Settings::read(&home.settings(), &[])?;
         let server = Server::start(home, settings, seams).await?;
         for (what, addr) in server.listening() {
-            let scheme = if what.starts_with("mqtt") {
-                "mqtts"
-            } else {
-                "http"
+            let scheme = match *what {
+                "mqtt-tls" => "mqtts",
+                "zmq-tls" => "zmq+tls",
+                _ => "http",
             };
             say(format!("{what:11} {scheme}://{addr}"));
         }
@@ -81,16 +87,24 @@ impl Stage {
             args.devices
         };
         let ids = (1..=count).map(|n| DeviceId::new(format!("bed-{n}")));
-        let stage = Self {
+        let mut stage = Self {
             server,
             far,
             patient: work.join("ann.pem"),
             doctor: work.join("roe.pem"),
             work,
             devices: ids.collect::<Outcome<_>>()?,
+            ward: None,
         };
         stage.people().await?;
-        stage.beds().await?;
+        let warded = (count > 1).then(|| stage.devices.pop()).flatten();
+        if warded.is_some() {
+            Ward::register(&stage).await?;
+        }
+        stage.beds(warded.as_ref()).await?;
+        if let Some(device) = warded {
+            stage.ward = Some(Ward::open(&stage, device).await?);
+        }
         Ok(stage)
     }
 
@@ -122,10 +136,11 @@ impl Stage {
     }
 
     /// Registers the devices and says whose their streams are, before they flow.
-    async fn beds(&self) -> Outcome<()> {
+    async fn beds(&self, warded: Option<&DeviceId>) -> Outcome<()> {
         let ann = keyfile::read_public(&keyfile::public_path(&self.patient))?.key_id();
-        for id in &self.devices {
-            let body = json!({"id": id, "kind": "device", "streams": ["ecg"]});
+        for id in self.devices.iter().chain(warded) {
+            let gateway = (Some(id) == warded).then_some(ward::NAME);
+            let body = json!({"id": id, "kind": "device", "streams": ["ecg"], "gateway": gateway});
             let made: DeviceMade =
                 control(&self.far.place, "POST", "/v1/admin/devices", &body).await?;
             let certs = self.certs();
@@ -140,7 +155,7 @@ impl Stage {
         }
         say(format!(
             "devices     {}, each with its certificate; their streams belong to Ann",
-            self.devices.len()
+            self.devices.len() + usize::from(warded.is_some())
         ));
         Ok(())
     }
