@@ -36,7 +36,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// A device takes up to three descriptors, and the usual soft limit is 1,024: as many as we may have.
+fn take_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused, the usual limit holds, and a connection too many says so itself.
+    setrlimit(Resource::Nofile, limit).ok();
+}
+
 fn run(config: chordae_device_sim::Config) -> Outcome<()> {
+    take_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,8 +15,11 @@ use super::{CONNECT_S, Dial, Event, Parcel, Reason, tunnel};
 
 /// The number that stands for the birth in an acknowledgement.
 const BIRTH: u64 = u64::MAX;
-/// Nacks for lack of room: to be tried again.
-const LATER: [&str; 3] = ["quota", "full", "no-room"];
+/// Nacks that mean "later": no room, or it cannot be judged now.
+const LATER: [&str; 2] = ["full", "unsure"];
+
+/// The nack of a frame that took the birth's number.
+const SEQ: &str = "seq";
 
 pub(super) struct Client {
     out: mpsc::Sender<Vec<Bytes>>,
@@ -135,7 +138,7 @@ fn read(parts: &[Bytes], key: &StreamKey) -> Option<Event> {
                 label,
             };
             Some(match (number(2)?, number(3)?) {
-                (boot, BIRTH) => Event::Birth(boot, Some(reason)),
+                (boot, BIRTH) if reason.label != SEQ => Event::Birth(boot, Some(reason)),
                 (boot, seq) => Event::Nacked(boot, seq, reason),
             })
         }

@@ -115,7 +115,7 @@ fn answer(
             };
             if defers != 0 && held.publishes.is_multiple_of(defers) {
                 held.deferred += 1;
-                return nack(b"quota");
+                return nack(b"full");
             }
             if refuses == Some(seq) {
                 return nack(b"conflict");
