@@ -206,7 +206,7 @@ async fn a_zeromq_door_that_is_not_there_is_named() {
     let mut base = config(listener.local_addr().unwrap(), 1);
     drop(listener);
     base.endpoint.protocol = Protocol::Zmq;
-    base.devices = vec![DeviceId::new("dev-0".to_owned()).unwrap()];
+    base.devices = vec![DeviceId::new("dev-0").unwrap()];
     let report = run(Config {
         length_ns: Some(SECOND_NS),
         patience_ns: 300_000_000,
