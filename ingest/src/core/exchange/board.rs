@@ -6,7 +6,7 @@
 //! ```
 //!
 //! # Invariants
-//! 1. Nothing that is kept changes but through [`Board::apply`]: what a restart finds is what was there.
+//! 1. Nothing that is kept changes but through `Board::apply`: what a restart finds is what was there.
 //! 2. A session is in the journal if it outlives its connection; of one that does not, only a retained
 //!    will is there, so that a crash of ours corrects what it says of the client.
 //! 3. Records that an answer, a release or a delivery at QoS 2 relies on are urgent: the commit comes first.

@@ -19,7 +19,7 @@
 //!
 //! Room left for what is to come: `archived` (a floor of its own, above which items are kept although they
 //! are acknowledged) goes beside [`Book::floor`]; fencing (the epoch of the node that acknowledged) goes
-//! into [`Flight`] and the records of `record.rs`.
+//! into `Flight` and the records of `record.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
