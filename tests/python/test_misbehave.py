@@ -153,6 +153,23 @@ def test_yesterday_replayed(ward, door):
     assert stored.acknowledged(ward.path / "other") == []
 
 
+@pytest.mark.parametrize("scheme, door", [("mqtts", "mqtt-tls"), ("zmq+tls", "zmq-tls")])
+def test_over_tls(tmp_path, scheme, door):
+    """The same devices with certificates: cuts, repeats, another form each time."""
+    server = Server(tmp_path / "data", slot=60, tls=True)
+    with server:
+        certs, acked = tmp_path / "certs", tmp_path / "acked"
+        server.cli("device", "add", "bed-1", "--out", certs)
+        port = server.doors[door].rsplit(":", 1)[1]
+        done = run("--url", f"{scheme}://127.0.0.1:{port}", "--ca", certs / "ca.crt", "--cert", certs, *SHAPE,
+                   "--leads", "2", "--device", "bed-1", "--max-rate", "--for", "100s", "--acked", acked,
+                   "--faults", "drop,dup,reorder,reconnect,encodings", binary=SIM)
+        print(done.stdout)
+        streams = {s["did"]: s["stream"] for s in server.streams()}
+    result = stored.compare(server.folder, streams, stored.acknowledged(acked))
+    assert result["acknowledged"] == 100 and result["wrong"] == {}
+
+
 def test_numbers_at_their_end(ward):
     """Z12: 2^64-1, the wrap to 0 and a new boot; ZeroMQ has a use of its own for 2^64-1 and says so."""
     first = str(2**64 - 5)
