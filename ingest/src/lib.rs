@@ -1,7 +1,7 @@
 //! Doors, decoding, identity, dedupe, admission and the write-ahead log.
 //!
 //! ```text
-//! device ──▶ doors/mqtt ──Arrival──▶ service (one thread) ──▶ core decides ──▶ wal: ONE commit ──▶ acks
+//! device ──▶ doors/    ──Arrival──▶ service (one thread) ──▶ core decides ──▶ wal: ONE commit ──▶ acks
 //!                ▲  core/mqtt: session machine                                      │
 //!                └──────────────────────── Notice ◀────────────────────────────────┴──▶ downstream, fanout
 //! ```

@@ -404,20 +404,20 @@ fn a_gateway_says_when_it_received_and_hears_who_is_behind_it() {
     assert_eq!(talk.session.wants(), Wants::Of(id("bed-8")));
 }
 
-/// What a gateway hands over it has acknowledged: what is broken about it is kept, and still told.
 #[test]
-fn a_gateway_is_not_acknowledged_for_what_is_broken() {
+fn a_broken_payload_is_refused_by_the_number_that_it_claims() {
+    let broken = || Verdict::Refused(Refusal::Malformed("protobuf", "broken".into()));
     let mut talk = Talk::up(gateway(), "");
     talk.said();
     assert!(!talk.session.is_direct());
     talk.say(&[b"frame", b"bed-8/ecg", b"\x08\x01\x10\x05 what"]);
-    let tokens = talk.tokens();
-    talk.fate(tokens[0], Verdict::Durable);
-    assert_eq!(talk.said(), [nack("bed-8/ecg", Some((1, 5)), "protobuf")]);
+    talk.say(&[b"birth", b"bed-8/ecg", b"\x08\x07\x10"]);
     talk.say(&[b"frame", b"bed-8/ecg", b"\xff"]);
-    let tokens = talk.tokens();
-    talk.fate(tokens[0], Verdict::Durable);
-    assert_eq!(talk.said(), [nack("bed-8/ecg", None, "protobuf")]);
+    for token in talk.tokens() {
+        talk.fate(token, broken());
+    }
+    let told = [Some((1, 5)), Some((7, BIRTH)), None].map(|n| nack("bed-8/ecg", n, "protobuf"));
+    assert_eq!(talk.said(), told);
 }
 
 #[test]

@@ -97,8 +97,6 @@ struct Open {
     stream: StreamKey,
     number: Option<Number>,
     bytes: usize,
-    /// Why it is broken, if it is: a broken one is never acknowledged by number.
-    broken: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,9 +167,8 @@ impl Session {
         now_ns < self.paused_until_ns
     }
 
-    /// Whether the peer is the device, or many, themselves: a refusal reaches who made it, and its end is
-    /// theirs. A gateway has acknowledged what it hands over, so that what is refused of it must be kept;
-    /// and its devices go on without it.
+    /// Whether the peer is the device itself, or many: its end is theirs. A gateway's devices go on without
+    /// it.
     pub fn is_direct(&self) -> bool {
         self.rights.gateway().is_none()
     }
@@ -290,17 +287,12 @@ impl Session {
         acts: &mut Vec<Act>,
     ) {
         let (content, number) = parts::content(shape, payload);
-        let broken = match &content {
-            Content::Malformed(reason, ..) => Some(*reason),
-            _ => None,
-        };
         let token = self.next_token;
         self.next_token += 1;
         let open = Open {
             stream: stream.clone(),
             number,
             bytes: content.bytes(),
-            broken,
         };
         self.open_bytes += open.bytes;
         self.open.insert(token, open);
@@ -317,18 +309,16 @@ impl Session {
             return;
         };
         self.open_bytes = self.open_bytes.saturating_sub(open.bytes);
-        let why = match (verdict, open.broken, open.number) {
-            (Verdict::Durable, None, Some(number)) => {
-                return self.answers.durable(open.stream, number);
-            }
-            // Kept in quarantine, because nobody but us could: still not what its sender meant.
-            (Verdict::Durable, broken, _) => broken.unwrap_or("parts"),
-            (Verdict::Refused(refusal), ..) => refusal.label(),
-            (Verdict::Full(_), ..) => {
+        let why = match (verdict, open.number) {
+            (Verdict::Durable, Some(number)) => return self.answers.durable(open.stream, number),
+            // Only what cannot be read has no number, and it is refused.
+            (Verdict::Durable, None) => "parts",
+            (Verdict::Refused(refusal), _) => refusal.label(),
+            (Verdict::Full(_), _) => {
                 self.paused_until_ns = now_ns.saturating_add(limits::ZMQ_FULL_PAUSE_NS);
                 "full"
             }
-            (Verdict::Unsure, ..) => "unsure",
+            (Verdict::Unsure, _) => "unsure",
         };
         let name = open.stream.to_string().into();
         acts.push(Act::Send(Outgoing::Nack(name, open.number, why)));

@@ -301,7 +301,7 @@ impl Connection {
                     relayed_ns,
                     door: DOOR,
                     conn: self.conn,
-                    can_be_told: self.session.is_direct(),
+                    can_be_told: true,
                     token,
                     reply: self.reply.clone(),
                 };
