@@ -2,6 +2,7 @@
 //! an arrival is the core's business.
 
 pub(crate) mod capped;
+mod gate;
 pub mod mqtt;
 pub mod tls;
 pub mod zmq;

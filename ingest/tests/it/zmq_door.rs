@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chordae_base::{
+    limits,
     record::WalRecord,
     seams::Disk,
     wire::{ClockKind, Frame},
@@ -602,5 +603,37 @@ fn at_the_bound_of_connections_those_that_are_there_stay() {
         drop(others);
         door.close().await;
         assert!(good.hear().await.is_none());
+    });
+}
+
+/// A certificate that connects in a storm takes from itself: the connection that stands is not touched by
+/// those beyond the rate, and another certificate comes in as ever.
+#[test]
+fn a_storm_of_one_certificate_is_its_own() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let ward = ZmqWard::new(house);
+        let ca = Authority::new();
+        let door = ward.door(Some(tls(&ca))).await;
+        let certificate = |n: u8| ca.client(&[&format!("urn:chordae:device:bed-{n}")]);
+        let (seven, eight) = (certificate(7), certificate(8));
+        let mut last = None;
+        for _ in 0..2 * limits::CONNECTS_PER_ID_BURST {
+            let socket = connect_tls_to(door.address(), &ca, &seven).await.unwrap();
+            if let Some(mut dealer) = Dealer::shake(socket, "").await {
+                dealer.say(&[b"what"]).await;
+                if dealer.hear().await.is_some() {
+                    last = Some(dealer);
+                }
+            }
+        }
+        assert!(ward.refused("connect-rate") > 0);
+        last.unwrap().birth(ECG, 1).await;
+        let socket = connect_tls_to(door.address(), &ca, &eight).await.unwrap();
+        Dealer::shake(socket, "")
+            .await
+            .unwrap()
+            .birth("bed-8/ecg", 1)
+            .await;
     });
 }

@@ -11,15 +11,18 @@ use chordae_base::{
 use chordae_ingest::core::{
     arrival::Content,
     decode::Shape,
+    identify::Peer,
     zmq::{
+        outgoing::Outgoing,
         parts::{Number, content},
         session::Act,
     },
 };
+use proptest::prelude::*;
 
 use crate::{
     support::{birth, frame},
-    zmq_session::{BIRTH, Talk, device},
+    zmq_session::{BIRTH, Talk, device, gateway},
 };
 
 fn read(payload: &[u8]) -> (Content, Option<Number>) {
@@ -243,4 +246,56 @@ fn z12_the_greatest_seq_is_refused_and_the_one_before_is_not() {
     assert!(matches!(read(&before), (Content::Frame(..), Some((1, n))) if n == u64::MAX - 1));
     let birth = content(Shape::Birth, birth(9).encode().into());
     assert_eq!(birth.1, Some((9, BIRTH)));
+}
+
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    let words: &[&[u8]] = &[
+        b"frame",
+        b"birth",
+        b"status",
+        b"reply",
+        b"cmd-ack",
+        b"bed-7/ecg",
+        b"bed-8/ecg",
+        b"bed-7",
+        b"online",
+        b"c1",
+        b"{}",
+        &[0; 8],
+    ];
+    let word = proptest::sample::select(words).prop_map(<[u8]>::to_vec);
+    let mut payload = frame(1, 2, 3, 4).encode();
+    payload.truncate(60);
+    let broken = (0..payload.len(), any::<u8>()).prop_map(move |(at, byte)| {
+        let mut broken = payload.clone();
+        broken[at] = byte;
+        broken
+    });
+    prop_oneof![4 => word, 1 => broken, 1 => proptest::collection::vec(any::<u8>(), 0..40)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is read is answered or offered, exactly once; nothing panics, nothing is passed over.
+    #[test]
+    fn every_message_has_one_consequence(
+        messages in proptest::collection::vec(proptest::collection::vec(part(), 0..7), 1..12),
+        kind in 0..3,
+    ) {
+        let peer = [device(), gateway(), Peer::Plain][usize::try_from(kind).unwrap()].clone();
+        let mut talk = Talk::up(peer, "");
+        for parts in messages {
+            talk.acts.clear();
+            let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+            talk.say(&parts);
+            let counts = |act: &Act| match act {
+                Act::Offer { .. } | Act::Status(..) | Act::Reply(..) | Act::Delivered(..) => true,
+                Act::Send(out) => matches!(out, Outgoing::Nack(..)),
+                _ => false,
+            };
+            prop_assert_eq!(talk.acts.iter().filter(|act| counts(act)).count(), 1);
+            prop_assert!(!talk.ended());
+        }
+    }
 }

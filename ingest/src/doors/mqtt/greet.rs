@@ -1,9 +1,6 @@
 //! From an accepted socket to a connection: TLS and its identity, then MQTT or, by its first byte, the
 //! upgrade to WebSocket. All within one deadline, counted from the accept, and few bytes.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use bytes::BytesMut;
 use chordae_base::limits;
 use tokio::{
@@ -13,11 +10,12 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{DoorParts, connection::Connection, gate::Gate, websocket};
+use super::{DoorParts, connection::Connection, websocket};
 use crate::{
     core::{identify::Peer, ports::DeviceEntry},
     doors::{
         capped::Capped,
+        gate::Unknown,
         tls::{self, Identity, Tls},
     },
 };
@@ -49,26 +47,6 @@ impl Guest {
         self.proof.as_ref().is_some_and(|(identity, tls)| {
             tls.revoked(&identity.serial) || entry.revoked.contains(&identity.serial)
         })
-    }
-}
-
-/// A place among the unknown peers of an address, until it is dropped.
-pub(super) struct Unknown {
-    gate: Arc<Gate>,
-    address: IpAddr,
-}
-
-impl Unknown {
-    /// None when the address has as many as it may.
-    pub(super) fn place(gate: &Arc<Gate>, address: IpAddr) -> Option<Self> {
-        let gate = Arc::clone(gate);
-        gate.unknown_from(address).then(|| Self { gate, address })
-    }
-}
-
-impl Drop for Unknown {
-    fn drop(&mut self) {
-        self.gate.known(self.address);
     }
 }
 

@@ -11,7 +11,6 @@
 //! connection of the same identity cuts the first, another's never can.
 
 mod connection;
-mod gate;
 mod greet;
 mod websocket;
 
@@ -32,10 +31,12 @@ use tokio::{
     time,
 };
 
-use self::{gate::Gate, greet::Unknown};
 use crate::{
     core::{arrival::ConnId, mqtt::profile::Profile, ports::Registry},
-    doors::tls::Tls,
+    doors::{
+        gate::{Gate, Unknown},
+        tls::Tls,
+    },
     exchange::ExchangeHandle,
     fanout::Fanout,
     mailbox::IngestHandle,

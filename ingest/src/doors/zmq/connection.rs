@@ -22,7 +22,10 @@ use crate::{
         zmq::session::{Act, Input, Session, Wants},
         zmtp::{Bounds, Event, Zmtp},
     },
-    doors::tls::{Identity, Tls},
+    doors::{
+        gate::Unknown,
+        tls::{Identity, Tls},
+    },
     mailbox::Arrival,
 };
 
@@ -46,6 +49,7 @@ pub(super) struct Connection {
     conn: ConnId,
     zmtp: Zmtp,
     session: Session,
+    unknown: Option<Unknown>,
     proof: Option<Proof>,
     parts: DoorParts,
     house: House,
@@ -66,6 +70,7 @@ impl Connection {
     pub(super) fn new(
         conn: ConnId,
         peer: Peer,
+        unknown: Unknown,
         proof: Option<Proof>,
         parts: DoorParts,
         stopped: watch::Receiver<bool>,
@@ -87,6 +92,7 @@ impl Connection {
             conn,
             zmtp,
             session: Session::new(peer),
+            unknown: Some(unknown),
             proof,
             parts,
             house,
@@ -145,6 +151,9 @@ impl Connection {
             let more = self.read_messages(&mut input).await?;
             if !self.flush(stream).await || self.session.is_closed() {
                 return Ok(());
+            }
+            if self.session.is_up() {
+                self.unknown = None;
             }
             if more {
                 continue;
@@ -317,6 +326,11 @@ impl Connection {
             }
             Act::Delivered(device, id) => self.house.delivered(&device, &id).await?,
             Act::Claim(name) => {
+                let now_ns = self.parts.clock.mono_ns();
+                if !self.parts.gate.admits(&name, now_ns) {
+                    // The connection that stands is not touched.
+                    return Ok(Some(Input::Cut("connect-rate")));
+                }
                 let cutter = self.cutter.clone();
                 self.parts.claims.claim(name.clone(), self.conn, cutter);
                 self.claimed = Some(name);

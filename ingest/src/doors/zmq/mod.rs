@@ -1,8 +1,8 @@
 //! The ZeroMQ door: a ROUTER of our own (decision 0014), TLS with client certificates, or plain on loopback.
 //!
 //! ```text
-//! accept ──▶ a task per connection: TLS, greeting, READY (5 s in all, 16 KiB) ──▶ session ──▶ ingest
-//!                                                                                   └──▶ exchange
+//! accept ──▶ gate ──▶ a task per connection: TLS, greeting, READY (5 s in all, 16 KiB) ──▶ session ──▶ ingest
+//!                                                                                            └──▶ exchange
 //! ```
 //!
 //! The accept loop waits for nothing but the next socket. At the bound of connections new sockets are
@@ -33,6 +33,7 @@ use crate::{
     core::{arrival::ConnId, identify::Peer, ports::Registry},
     doors::{
         capped::Capped,
+        gate::{Gate, Unknown},
         tls::{self, Tls},
         zmq::{
             claims::Claims,
@@ -74,6 +75,7 @@ pub struct DoorParts {
     metrics: Metrics,
     claims: Arc<Claims>,
     next_conn: Arc<AtomicU64>,
+    gate: Arc<Gate>,
     recheck: Duration,
 }
 
@@ -93,6 +95,7 @@ impl DoorParts {
             clock,
             metrics,
             claims: Arc::default(),
+            gate: Arc::default(),
             next_conn: Arc::new(AtomicU64::new(FIRST_CONN)),
             recheck: limits::RECHECK_EVERY,
         }
@@ -180,8 +183,8 @@ async fn accept(
             _ = stopped.changed() => return,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match accepted {
+            Ok((socket, peer)) => (socket, peer.ip()),
             Err(err) => {
                 tracing::warn!(%err, "ZeroMQ: cannot accept");
                 parts.metrics.refuse("accept");
@@ -193,11 +196,19 @@ async fn accept(
             parts.metrics.refuse("connections");
             continue;
         };
+        if tls.is_some() && !parts.gate.admits_from(address, parts.clock.mono_ns()) {
+            parts.metrics.refuse("connect-rate-address");
+            continue;
+        }
+        let Some(unknown) = Unknown::place(&parts.gate, address) else {
+            parts.metrics.refuse("unknown-peers");
+            continue;
+        };
         let (tls, parts, stopped) = (tls.clone(), parts.clone(), stopped.clone());
         tokio::spawn(async move {
             let gauge = parts.metrics.connections.with_label_values(&[DOOR]);
             gauge.inc();
-            greet(socket, tls, parts, stopped).await;
+            greet(socket, unknown, tls, parts, stopped).await;
             gauge.dec();
             drop(place);
         });
@@ -207,6 +218,7 @@ async fn accept(
 /// TLS, then the session; both within one deadline, counted from the accept.
 async fn greet(
     socket: TcpStream,
+    unknown: Unknown,
     tls: Option<Tls>,
     parts: DoorParts,
     stopped: watch::Receiver<bool>,
@@ -216,7 +228,7 @@ async fn greet(
     socket.set_nodelay(true).ok();
     let conn = ConnId(parts.next_conn.fetch_add(1, Ordering::Relaxed));
     let Some(tls) = tls else {
-        let connection = Connection::new(conn, Peer::Plain, None, parts, stopped);
+        let connection = Connection::new(conn, Peer::Plain, unknown, None, parts, stopped);
         return connection.run(socket, deadline).await;
     };
     let capped = Capped::new(socket, limits::CONNECT_BYTES_MAX);
@@ -233,7 +245,7 @@ async fn greet(
         Ok(identity) => {
             let peer = identity.peer.clone();
             let proof = Some(Proof { identity, tls });
-            let connection = Connection::new(conn, peer, proof, parts, stopped);
+            let connection = Connection::new(conn, peer, unknown, proof, parts, stopped);
             connection.run(stream, deadline).await;
         }
         Err(failure) => {

@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use chordae_base::limits;
@@ -149,6 +149,26 @@ impl Gate {
                 unknown.remove(&address);
             }
         }
+    }
+}
+
+/// A place among the unknown peers of an address, until it is dropped.
+pub(super) struct Unknown {
+    gate: Arc<Gate>,
+    address: IpAddr,
+}
+
+impl Unknown {
+    /// None when the address has as many as it may.
+    pub(super) fn place(gate: &Arc<Gate>, address: IpAddr) -> Option<Self> {
+        let gate = Arc::clone(gate);
+        gate.unknown_from(address).then(|| Self { gate, address })
+    }
+}
+
+impl Drop for Unknown {
+    fn drop(&mut self) {
+        self.gate.known(self.address);
     }
 }
 
