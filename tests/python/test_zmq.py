@@ -326,7 +326,7 @@ def test_z08_a_peer_that_does_not_read_disturbs_nobody(server, folder):
 def test_z01_a_thousand_garbage_connections_beside_a_good_peer(server, folder):
     acked, luck = folder.parent / "acked", random.Random(1)
     host, port = server.doors["zmq-plain"].rsplit(":", 1)
-    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL".ljust(23, b"\0") + bytes(31)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL".ljust(23, b"\0") + bytes(32)
     assert len(greeting) == 64
     ready = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
     starts = [
@@ -382,6 +382,7 @@ def events_of(server, kind=zmq.DEALER, seconds=3, **options):
         if monitor.poll(100):
             seen.append(recv_monitor_message(monitor)["event"])
     s.disable_monitor()
+    monitor.close()
     s.close()
     context.term()
     return seen

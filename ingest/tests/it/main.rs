@@ -33,6 +33,7 @@ mod uplink_model;
 mod ward;
 mod wire;
 mod zmq_door;
+mod zmq_numbers;
 mod zmq_rows;
 mod zmq_session;
 mod zmq_ward;
