@@ -56,7 +56,8 @@ def test_wrong_usage_is_exit_2():
 
 def test_an_unknown_device_is_refused_and_told(folder):
     with Server(folder) as server:
-        done = sim(server, "--device", "stranger", "--stream", "ecg", "--for", "2s", ok=(1,), timeout=60)
+        done = sim(server, "--device", "stranger", "--stream", "ecg", "--for", "2s", "--patience", "5s",
+                   ok=(1,), timeout=60)
         assert "refused" in (done.stdout + done.stderr).lower()
         assert server.streams() == []
 
