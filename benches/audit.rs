@@ -34,7 +34,8 @@ pub fn check(kind: Kind, dir: &Path, expected: Vec<Frames>, acknowledged: &[u64]
     let mut audit = Audit { expected, found };
     match kind {
         Kind::Bare => audit.messages(&dir.join(BARE_FILE))?,
-        Kind::Chordae => audit.log(&dir.join(WAL_DIR))?,
+        Kind::Chordae | Kind::ChordaeTls | Kind::ChordaeZmq => audit.log(&dir.join(WAL_DIR))?,
+        _ => return Err(Failure::internal("the files of this server are not known")),
     }
     if audit.found == acknowledged {
         return Ok(());

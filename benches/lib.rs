@@ -14,6 +14,7 @@
 //! verdicts) outside the measured time, in every round; a check that fails is an error, not a row.
 
 pub mod audit;
+pub mod certs;
 pub mod load;
 pub mod machine;
 pub mod material;

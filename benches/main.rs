@@ -1,4 +1,4 @@
-//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all]`: measures and prints.
+//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all|peers|idle|ward|flood]`: measures and prints.
 
 use std::{
     env,
@@ -14,11 +14,12 @@ use chordae_base::{
 use chordae_benches::{
     machine,
     material::Material,
-    server,
+    peers, server,
     setting::{Setting, Stage, USAGE},
     stages::{
+        flood, idle,
         ingest::{self, Place},
-        seal, window,
+        seal, ward, window,
     },
 };
 
@@ -58,15 +59,33 @@ fn measure(setting: &Setting) -> Outcome<()> {
         dir: dir.path(),
         clock: &clock,
     };
-    say(&machine::facts(place.dir, &OsDisk, &clock)?)?;
+    let about = machine::facts(place.dir, &OsDisk, &clock)?;
+    say(&about)?;
     let mut material = None;
+    let (rounds, seconds) = (
+        |n| setting.rounds.unwrap_or(n),
+        |s| setting.seconds.unwrap_or(s),
+    );
     for stage in &setting.stages {
-        if *stage == Stage::Ingest {
-            say(&ingest::run(
-                &place,
-                setting.rounds.unwrap_or(ingest::ROUNDS),
-                setting.seconds,
-            )?)?;
+        let report = match stage {
+            Stage::Ingest => Some(ingest::run(&place, rounds(ingest::ROUNDS), seconds(3))?),
+            Stage::Peers => {
+                let (rounds, seconds) = (rounds(peers::ingest::ROUNDS), seconds(3));
+                let results = &setting.results;
+                Some(peers::ingest::run(
+                    &place, rounds, seconds, results, &about,
+                )?)
+            }
+            Stage::Idle => Some(idle::run(&place, setting.devices.unwrap_or(idle::DEVICES))?),
+            Stage::Ward => {
+                let devices = setting.devices.unwrap_or(ward::DEVICES);
+                Some(ward::run(&place, devices, seconds(60))?)
+            }
+            Stage::Flood => Some(flood::run(&place, rounds(flood::ROUNDS), seconds(3))?),
+            Stage::Seal | Stage::Window => None,
+        };
+        if let Some(report) = report {
+            say(&report)?;
             continue;
         }
         let material = match &material {

@@ -6,17 +6,25 @@ use chordae_base::{Failure, Outcome};
 
 /// What `--help` and a wrong command line print.
 pub const USAGE: &str = "\
-usage: chordae-benches [ingest|seal|window|all] [--rounds N] [--seconds S] [--dir DIR] [--record PATH.hea]
+usage: chordae-benches [ingest|seal|window|all|peers|idle|ward|flood] [--rounds N] [--seconds S]
+                       [--devices N] [--dir DIR] [--record PATH.hea] [--results DIR]
 
   ingest   acknowledged frames/s of the MQTT door and its log, beside bare TCP and fdatasync
   seal     MB/s and bits per sample of sealing, beside zstd and beside copying and hashing
   window   a verified window of ten seconds, beside reading the same rows without any check
   all      these three (the default)
+  peers    ingest of ours and of others, side by side, with what their acknowledgements mean; writes
+           peers-ingest.md and .svg
+  idle     memory of 10,000 idle TLS connections
+  ward     2,000 devices at a frame a second into all of chordae, while it seals
+  flood    what 50 good devices feel of one that floods
 
-  --rounds N     interleaved rounds of each (default 5 of ingest, 15 of the others)
-  --seconds S    measured seconds of an ingest round, 1 to 60 (default 3, after 1 to warm up)
+  --rounds N     interleaved rounds of each (default 5 of ingest and flood, 3 of peers, 15 of the others)
+  --seconds S    measured seconds of a round of ingest, peers, ward and flood, 1 to 60 (default 3, of ward 60)
+  --devices N    devices of idle and ward
   --dir DIR      where the logs and chunks of the run lie, on the disk to be measured
                  (default: beside this program); a folder is made in it and removed
+  --results DIR  where result files are written (default benches/results)
   --record PATH  the WFDB record that is sealed (default ../shared/ecg/100.hea beside the project)
 
 example: cargo run --release -p chordae-benches -- ingest --rounds 3 --dir /var/tmp";
@@ -30,6 +38,14 @@ pub enum Stage {
     Seal,
     /// A chunk to a verified window.
     Window,
+    /// Side by side with others.
+    Peers,
+    /// Memory of idle connections.
+    Idle,
+    /// Many devices in time.
+    Ward,
+    /// One device too fast.
+    Flood,
 }
 
 /// What to measure.
@@ -39,8 +55,12 @@ pub struct Setting {
     pub stages: Vec<Stage>,
     /// Interleaved rounds; `None`: each stage's own.
     pub rounds: Option<usize>,
-    /// Measured seconds of an ingest round.
-    pub seconds: u64,
+    /// Measured seconds of a round; `None`: each stage's own.
+    pub seconds: Option<u64>,
+    /// Devices of idle and ward; `None`: as many as the goal says.
+    pub devices: Option<usize>,
+    /// Where result files go.
+    pub results: PathBuf,
     /// Where files go.
     pub dir: Option<PathBuf>,
     /// The record that is sealed.
@@ -56,7 +76,9 @@ impl Setting {
         let mut setting = Self {
             stages: Vec::new(),
             rounds: None,
-            seconds: 3,
+            seconds: None,
+            devices: None,
+            results: "benches/results".into(),
             dir: None,
             record: None,
         };
@@ -71,8 +93,14 @@ impl Setting {
                 "seal" => setting.stages.push(Stage::Seal),
                 "window" => setting.stages.push(Stage::Window),
                 "all" => setting.stages.extend(ALL),
+                "peers" => setting.stages.push(Stage::Peers),
+                "idle" => setting.stages.push(Stage::Idle),
+                "ward" => setting.stages.push(Stage::Ward),
+                "flood" => setting.stages.push(Stage::Flood),
                 "--rounds" => setting.rounds = Some(number(&value()?, 1, 1000)?),
-                "--seconds" => setting.seconds = number(&value()?, 1, 60)? as u64,
+                "--seconds" => setting.seconds = Some(number(&value()?, 1, 60)? as u64),
+                "--devices" => setting.devices = Some(number(&value()?, 1, 15_000)?),
+                "--results" => setting.results = value()?.into(),
                 "--dir" => setting.dir = Some(value()?.into()),
                 "--record" => setting.record = Some(value()?.into()),
                 other => {
@@ -109,7 +137,7 @@ mod tests {
         assert_eq!(parse("").unwrap().stages, ALL);
         let setting = parse("seal --rounds 3 window --dir here --seconds 2").unwrap();
         assert_eq!(setting.stages, [Stage::Seal, Stage::Window]);
-        assert_eq!((setting.rounds, setting.seconds), (Some(3), 2));
+        assert_eq!((setting.rounds, setting.seconds), (Some(3), Some(2)));
         assert_eq!(setting.dir, Some("here".into()));
         for bad in [
             "sael",

@@ -2,28 +2,26 @@
 
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
 use chordae_base::{Failure, Outcome};
 use rustix::event::PollFlags;
 
-use super::{Heard, Speech, frames::Frames};
-
-/// Bytes read at a time: many acknowledgements.
-const READ: usize = 4096;
+use super::{
+    Heard, Speech,
+    frames::Frames,
+    pipe::{Dial, Pipe},
+};
 
 pub(super) struct Connection<S> {
-    socket: TcpStream,
+    pipe: Pipe,
     speech: S,
     frames: Frames,
     window: usize,
     ready: bool,
     /// Number and time of each frame that is not acknowledged.
     open: VecDeque<(u16, u64)>,
-    out: Vec<u8>,
-    written: usize,
     heard: Vec<u8>,
     acknowledged: u64,
     payload_bytes: u64,
@@ -35,22 +33,19 @@ impl<S: Speech> Connection<S> {
         mut speech: S,
         frames: Frames,
         window: usize,
+        dial: Dial,
     ) -> Outcome<Self> {
-        let os = |e: std::io::Error| Failure::os(format_args!("connect to {address}"), &e);
-        let socket = TcpStream::connect(address).map_err(os)?;
-        socket.set_nodelay(true).map_err(os)?;
-        socket.set_nonblocking(true).map_err(os)?;
-        let mut out = Vec::new();
-        speech.hello(&frames, &mut out);
+        let socket = TcpStream::connect(address)
+            .map_err(|e| Failure::os(format_args!("connect to {address}"), &e))?;
+        let mut pipe = Pipe::new(socket, dial)?;
+        speech.hello(&frames, pipe.out());
         Ok(Self {
-            socket,
+            pipe,
             speech,
             frames,
             window,
             ready: false,
             open: VecDeque::new(),
-            out,
-            written: 0,
             heard: Vec::new(),
             acknowledged: 0,
             payload_bytes: 0,
@@ -58,14 +53,18 @@ impl<S: Speech> Connection<S> {
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        &self.socket
+        self.pipe.socket()
     }
 
     pub(super) fn interest(&self) -> PollFlags {
-        match self.written < self.out.len() {
+        match self.is_full() {
             true => PollFlags::IN | PollFlags::OUT,
             false => PollFlags::IN,
         }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pipe.is_full()
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -87,38 +86,32 @@ impl<S: Speech> Connection<S> {
     /// Puts frames until the window is full.
     pub(super) fn fill(&mut self, now_ns: u64) -> Outcome<()> {
         while self.open.len() < self.window {
-            let payload = self.frames.next()?;
-            self.payload_bytes += payload.len() as u64;
-            let id = self.speech.put(payload, &mut self.out);
-            self.open.push_back((id, now_ns));
+            self.put(now_ns)?;
         }
+        Ok(())
+    }
+
+    /// Puts one frame, which counts from `since_ns` on.
+    pub(super) fn put(&mut self, since_ns: u64) -> Outcome<()> {
+        let payload = self.frames.next()?;
+        self.payload_bytes += payload.len() as u64;
+        let id = self.speech.put(payload, self.pipe.out());
+        self.open.push_back((id, since_ns));
         Ok(())
     }
 
     /// Writes what the socket takes.
     pub(super) fn write(&mut self) -> Outcome<()> {
-        while let Some(rest) = self.out.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.socket.write(rest) {
-                Ok(0) => return Err(self.gone()),
-                Ok(n) => self.written += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Failure::os("write to the server", &e)),
-            }
-        }
-        self.out.clear();
-        self.written = 0;
-        Ok(())
+        self.pipe
+            .write()
+            .map_err(|e| Failure::os("write to the server", &e))
     }
 
     /// Reads once; shows the time at which each acknowledged frame was put.
     pub(super) fn read(&mut self, acknowledged: &mut dyn FnMut(u64)) -> Outcome<()> {
-        let mut buffer = [0; READ];
-        match self.socket.read(&mut buffer) {
-            Ok(0) => return Err(self.gone()),
-            Ok(n) => self.heard.extend(buffer.iter().take(n)),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(e) => return Err(Failure::os("read from the server", &e)),
+        let more = self.pipe.read(&mut self.heard);
+        if !more.map_err(|e| Failure::os("read from the server", &e))? {
+            return Err(self.gone());
         }
         let mut used = 0;
         while let Some((heard, length)) = self
@@ -129,14 +122,21 @@ impl<S: Speech> Connection<S> {
             match heard {
                 Heard::Nothing => {}
                 Heard::Ready => self.ready = true,
-                Heard::Acknowledged(id) => {
-                    let place = self.open.iter().position(|(open, _)| *open == id);
-                    let (_, sent_ns) =
-                        place.and_then(|p| self.open.remove(p)).ok_or_else(|| {
-                            Failure::bad_input(format!("{id} was acknowledged and is not open"))
-                        })?;
-                    self.acknowledged += 1;
-                    acknowledged(sent_ns);
+                Heard::Acknowledged(first, last) => {
+                    let mut id = first;
+                    loop {
+                        let place = self.open.iter().position(|(open, _)| *open == id);
+                        let (_, sent_ns) =
+                            place.and_then(|p| self.open.remove(p)).ok_or_else(|| {
+                                Failure::bad_input(format!("{id} was acknowledged and is not open"))
+                            })?;
+                        self.acknowledged += 1;
+                        acknowledged(sent_ns);
+                        if id == last {
+                            break;
+                        }
+                        id = id.wrapping_add(1);
+                    }
                 }
             }
         }

@@ -43,7 +43,7 @@ impl Speech for Counted {
         self.heard += 1;
         let heard = match number {
             0 => Heard::Ready,
-            n => Heard::Acknowledged(n as u16),
+            n => Heard::Acknowledged(n as u16, n as u16),
         };
         Ok(Some((heard, 4)))
     }

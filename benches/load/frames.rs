@@ -6,9 +6,9 @@
 //!
 //! A frame whose boot, seq and t0 are 0 encodes to its later fields alone, because protocol buffers omit
 //! zeros; so the head can be put in front by hand, and the whole equals `Frame::encode` (tested). No two
-//! frames of a run are equal and each follows the one before in time: 12 leads of synthetic ECG at 1000 Hz,
-//! `deltas`, SYNCED. They are `historical`, a backlog of some weeks: faster than time itself no device
-//! sends anything else, and as live frames they would soon lie in a future that is not stored.
+//! frames of a run are equal and each follows the one before in time: 12 leads of synthetic ECG, `deltas`,
+//! SYNCED. Those of a flat-out run are `historical`, a backlog of some weeks: faster than time itself no
+//! device sends anything else, and as live frames they would soon lie in a future that is not stored.
 
 use std::sync::Arc;
 
@@ -19,10 +19,40 @@ use chordae_base::{
 };
 use chordae_device_sim::ecgsyn::Ecg;
 
-/// Leads, samples per second, samples per lead in a frame: a payload of about 1 KB.
+/// Leads of every frame.
 const LEADS: usize = 12;
-const RATE_HZ: u32 = 1000;
-const SAMPLES: usize = 83;
+/// What one frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Samples per second.
+    pub rate_hz: u32,
+    /// Samples per lead.
+    pub samples: usize,
+    /// A backlog, or as it happens.
+    pub historical: bool,
+}
+
+/// A backlog in frames of about 200 bytes.
+pub const SMALL: Shape = backlog(13);
+/// A backlog in frames of about 1 KB.
+pub const MIDDLE: Shape = backlog(83);
+/// A backlog in frames of about 4 KB.
+pub const LARGE: Shape = backlog(330);
+/// A monitor's stream: a second of 500 Hz.
+pub const SECOND: Shape = Shape {
+    rate_hz: 500,
+    samples: 500,
+    historical: false,
+};
+
+const fn backlog(samples: usize) -> Shape {
+    Shape {
+        rate_hz: 1000,
+        samples,
+        historical: true,
+    }
+}
+
 /// Different signals; frame n has number n modulo this.
 const SIGNALS: usize = 256;
 /// How old the oldest frame may be: younger than what goes to quarantine, by a day.
@@ -31,6 +61,7 @@ const AGE_NS: i64 = limits::PAST_NS_MAX - 86_400 * SECOND_NS;
 /// What all devices of a run send from.
 #[derive(Debug)]
 pub struct Stock {
+    shape: Shape,
     leads: Vec<Lead>,
     rate: Rate,
     step_ns: i64,
@@ -39,20 +70,29 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Synthesises the signals.
+    /// Synthesises the signals of a backlog in frames of about 1 KB.
     ///
     /// # Errors
     /// None that the constants above allow.
     pub fn new() -> Outcome<Arc<Self>> {
-        let rate = Rate::new(RATE_HZ, 1)?;
+        Self::of(MIDDLE)
+    }
+
+    /// Synthesises the signals.
+    ///
+    /// # Errors
+    /// `BadInput` for a shape that no frame can have.
+    pub fn of(shape: Shape) -> Outcome<Arc<Self>> {
+        let rate = Rate::new(shape.rate_hz, 1)?;
         let mut ecg = Ecg::new(LEADS, rate, 1)?;
-        let codes: Vec<Vec<i32>> = (0..SIGNALS).map(|_| ecg.take(SAMPLES)).collect();
+        let codes: Vec<Vec<i32>> = (0..SIGNALS).map(|_| ecg.take(shape.samples)).collect();
         let tails = codes
             .iter()
-            .map(|codes| frame(0, 0, 0, codes.clone()).encode())
+            .map(|codes| frame(shape, 0, 0, 0, codes.clone()).encode())
             .collect();
-        let step_ns = rate.after_ns(SAMPLES as u64)?;
+        let step_ns = rate.after_ns(shape.samples as u64)?;
         Ok(Arc::new(Self {
+            shape,
             leads: ecg.leads(),
             rate,
             step_ns,
@@ -62,15 +102,14 @@ impl Stock {
     }
 }
 
-fn frame(boot: u64, seq: u64, t0_ns: i64, codes: Vec<i32>) -> Frame {
-    let samples = u32::try_from(SAMPLES).unwrap_or(u32::MAX);
+fn frame(shape: Shape, boot: u64, seq: u64, t0_ns: i64, codes: Vec<i32>) -> Frame {
     Frame {
         boot,
         seq,
         t0_ns,
-        samples,
+        samples: u32::try_from(shape.samples).unwrap_or(u32::MAX),
         codes,
-        historical: true,
+        historical: shape.historical,
         clock: ClockKind::Synced,
     }
 }
@@ -138,6 +177,16 @@ impl Frames {
         }
     }
 
+    /// A device's frames as they happen: the first has just ended.
+    pub fn live(stock: Arc<Stock>, boot: u64, now_ns: i64) -> Self {
+        let t0_ns = now_ns - stock.step_ns;
+        Self {
+            t0_ns,
+            last_ns: i64::MAX,
+            ..Self::new(stock, boot, now_ns)
+        }
+    }
+
     /// The birth that comes before them.
     pub fn birth(&self) -> Birth {
         Birth {
@@ -185,6 +234,7 @@ impl Frames {
     pub fn peek(&self) -> Frame {
         let codes = self.stock.codes.get(self.seq as usize % SIGNALS);
         frame(
+            self.stock.shape,
             self.boot,
             self.seq,
             self.t0_ns,
@@ -234,6 +284,11 @@ mod tests {
             "{} bytes on average",
             bytes / 1000
         );
+        for (shape, bytes) in [(SMALL, 180..225), (LARGE, 3900..4300), (SECOND, 5800..8000)] {
+            let mut frames = Frames::live(Stock::of(shape).unwrap(), 7, now_ns);
+            let first = frames.next().unwrap().len();
+            assert!(bytes.contains(&first), "{shape:?}: {first} bytes");
+        }
     }
 
     #[test]

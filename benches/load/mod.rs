@@ -16,6 +16,11 @@ mod connection;
 pub mod counted;
 pub mod frames;
 pub mod mqtt;
+pub mod nats;
+pub mod paced;
+pub mod pipe;
+pub mod redis;
+pub mod zmtp;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -29,6 +34,7 @@ use rustix::{
 
 use connection::Connection;
 use frames::{Frames, Payload};
+use pipe::Dial;
 
 /// How a protocol carries frames and acknowledgements.
 pub trait Speech {
@@ -50,8 +56,22 @@ pub enum Heard {
     Nothing,
     /// Frames may be sent.
     Ready,
-    /// This frame is acknowledged.
-    Acknowledged(u16),
+    /// The frames from this number to that are acknowledged.
+    Acknowledged(u16, u16),
+}
+
+impl<S: Speech + ?Sized> Speech for Box<S> {
+    fn hello(&mut self, frames: &Frames, out: &mut Vec<u8>) {
+        (**self).hello(frames, out);
+    }
+
+    fn put(&mut self, payload: Payload<'_>, out: &mut Vec<u8>) -> u16 {
+        (**self).put(payload, out)
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Outcome<Option<(Heard, usize)>> {
+        (**self).hear(bytes)
+    }
 }
 
 /// How hard the server is driven.
@@ -112,15 +132,15 @@ struct Began {
 /// `Io` when a connection breaks or the server falls silent; what [`Speech::hear`] refuses.
 pub fn drive<S: Speech>(
     address: SocketAddr,
-    devices: impl IntoIterator<Item = (S, Frames)>,
+    devices: impl IntoIterator<Item = (S, Frames, Dial)>,
     load: Load,
     clock: &dyn Clock,
     server_cpu: &mut dyn FnMut() -> Outcome<Duration>,
 ) -> Outcome<Tally> {
-    let open = |(speech, frames)| Connection::open(address, speech, frames, load.window);
+    let open =
+        |(speech, frames, dial)| Connection::open(address, speech, frames, load.window, dial);
     let connections = devices.into_iter().map(open).collect::<Outcome<Vec<_>>>()?;
-    let latency_ns = Histogram::new_with_bounds(1000, 60_000_000_000, 3)
-        .map_err(|e| Failure::internal(format!("histogram: {e}")))?;
+    let latency_ns = histogram()?;
     let tally = Tally {
         acknowledged: Vec::new(),
         measured: 0,
@@ -142,6 +162,11 @@ pub fn drive<S: Speech>(
     };
     driver.run()?;
     Ok(driver.finish())
+}
+
+fn histogram() -> Outcome<Histogram<u64>> {
+    Histogram::new_with_bounds(1000, 60_000_000_000, 3)
+        .map_err(|e| Failure::internal(format!("histogram: {e}")))
 }
 
 impl<S: Speech> Driver<'_, S> {

@@ -3,6 +3,12 @@
 //! Anything that is not a success (a refused CONNECT, a reason code above 0, another packet) ends the
 //! round with an error, so that only acknowledged frames are counted.
 
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
 use chordae_base::{Failure, Outcome};
 
 use super::{
@@ -17,7 +23,7 @@ const PUBACK: u8 = 0x40;
 /// Packet id of the birth; those of frames begin after it.
 const BIRTH_ID: u16 = 1;
 /// Seconds after which a silent connection may be cut.
-const KEEP_ALIVE_S: u16 = 60;
+const KEEP_ALIVE_S: u16 = 300;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -47,6 +53,21 @@ impl Mqtt {
         format!("bench-{number:03}")
     }
 
+    /// CONNECT.
+    pub fn connect(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_text(&mut body, "MQTT");
+        // Version 5, clean start, keep-alive, no properties.
+        body.extend_from_slice(&[5, 0x02]);
+        body.extend_from_slice(&KEEP_ALIVE_S.to_be_bytes());
+        body.push(0);
+        put_text(&mut body, &self.device);
+        let mut out = vec![CONNECT];
+        put_varint(&mut out, body.len() as u64);
+        out.extend_from_slice(&body);
+        out
+    }
+
     fn publish(&mut self, out: &mut Vec<u8>, topic: &str, payload: Payload<'_>) {
         // Topic, packet id, no properties.
         let length = 2 + topic.len() + 2 + 1 + payload.len();
@@ -59,6 +80,47 @@ impl Mqtt {
     }
 }
 
+/// Leaves a persistent session behind that wants everything, for a broker that keeps only what somebody
+/// waits for.
+///
+/// # Errors
+/// `Io`; `Refused` when the broker does not take it.
+pub fn keeper(address: SocketAddr) -> Outcome<()> {
+    let os = |e: std::io::Error| Failure::os("subscribe", &e);
+    let mut socket = TcpStream::connect(address).map_err(os)?;
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .map_err(os)?;
+    // Version 5, no clean start, never expires.
+    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 60, 5, 0x11];
+    body.extend_from_slice(&[0xff; 4]);
+    put_text(&mut body, "keeper");
+    let mut out = vec![CONNECT];
+    put_varint(&mut out, body.len() as u64);
+    out.extend_from_slice(&body);
+    // SUBSCRIBE to # at QoS 1, packet id 1.
+    out.extend_from_slice(&[0x82, 7, 0, 1, 0, 0, 1, b'#', 1]);
+    socket.write_all(&out).map_err(os)?;
+    let (mut heard, mut buffer) = (Vec::new(), [0; 256]);
+    loop {
+        let n = socket.read(&mut buffer).map_err(os)?;
+        heard.extend(buffer.iter().take(n));
+        let (mut used, mut granted) = (0, None);
+        while let Some((kind, body, length)) = split(heard.get(used..).unwrap_or_default())? {
+            used += length;
+            if kind == 0x90 {
+                granted = body.last().copied();
+            }
+        }
+        match granted {
+            Some(0..=2) => break,
+            None if n > 0 => {}
+            _ => return Err(Failure::refused("the broker takes no subscription")),
+        }
+    }
+    socket.write_all(&[0xe0, 0]).map_err(os)
+}
+
 fn put_text(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());
@@ -67,16 +129,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 impl Speech for Mqtt {
     fn hello(&mut self, frames: &Frames, out: &mut Vec<u8>) {
-        let mut body = Vec::new();
-        put_text(&mut body, "MQTT");
-        // Version 5, clean start, keep-alive, no properties.
-        body.extend_from_slice(&[5, 0x02]);
-        body.extend_from_slice(&KEEP_ALIVE_S.to_be_bytes());
-        body.push(0);
-        put_text(&mut body, &self.device);
-        out.push(CONNECT);
-        put_varint(out, body.len() as u64);
-        out.extend_from_slice(&body);
+        out.extend_from_slice(&self.connect());
         let birth = frames.birth().encode();
         let topic = format!("chordae/v1/{}/{}/birth", self.device, Self::STREAM);
         self.publish(out, &topic, Payload::of(&birth));
@@ -102,7 +155,7 @@ impl Speech for Mqtt {
             (CONNACK, [_, 0, ..]) => Heard::Nothing,
             (PUBACK, [a, b] | [a, b, 0, ..]) => match u16::from_be_bytes([*a, *b]) {
                 BIRTH_ID => Heard::Ready,
-                id => Heard::Acknowledged(id),
+                id => Heard::Acknowledged(id, id),
             },
             (kind, body) => {
                 let code = body.get(1..).unwrap_or_default();
@@ -150,11 +203,11 @@ mod tests {
         assert_eq!(hear(&[0x40, 2, 0, 1]).unwrap(), Some((Heard::Ready, 4)));
         assert_eq!(
             hear(&[0x40, 2, 1, 2, 0x40]).unwrap(),
-            Some((Heard::Acknowledged(258), 4))
+            Some((Heard::Acknowledged(258, 258), 4))
         );
         assert_eq!(
             hear(&[0x40, 4, 0, 9, 0, 0]).unwrap(),
-            Some((Heard::Acknowledged(9), 6))
+            Some((Heard::Acknowledged(9, 9), 6))
         );
         for part in [&[][..], &[0x40], &[0x40, 2, 0], &[0x40, 0x80]] {
             assert_eq!(hear(part).unwrap(), None, "{part:?}");

@@ -1,3 +1,5 @@
 //! What ours is measured against.
 
 pub mod bare;
+pub mod ingest;
+pub mod plot;

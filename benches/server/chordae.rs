@@ -1,8 +1,8 @@
-//! chordae's ingest as the node assembles it, from the socket to the synced log: MQTT door (plain, on
-//! loopback), session machine, decoding, identity, dedupe, group commit. Behind it nothing: records go
-//! nowhere, there is no monitor, and the registry is a map.
+//! chordae's ingest as the node assembles it, from the socket to the synced log: a door (MQTT plain or TLS,
+//! or ZeroMQ plain), session machine, decoding, identity, dedupe, group commit. Behind it nothing: records
+//! go nowhere, there is no monitor, and the registry is a map.
 
-use std::{collections::BTreeMap, io::Read, net::SocketAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
 
 use chordae_base::{
     DeviceId, Failure, Outcome, RangeSet, StreamKey, limits,
@@ -15,7 +15,11 @@ use chordae_ingest::{
         admission::AdmissionLimits,
         ports::{DeviceEntry, DeviceKind, Downstream, History, Registry},
     },
-    doors::mqtt::{DoorParts, DoorSettings, MqttDoor},
+    doors::{
+        mqtt::{DoorParts, DoorSettings, MqttDoor},
+        tls::Tls,
+        zmq::{self, ZmqDoor},
+    },
     exchange::{self, Exchange},
     fanout::NoFanout,
     metrics::Metrics,
@@ -23,8 +27,8 @@ use chordae_ingest::{
     wal::WalSettings,
 };
 
-use super::{WAL_DIR, tell};
-use crate::load::mqtt::Mqtt;
+use super::{Kind, WAL_DIR, tell, until_told};
+use crate::{certs, load::mqtt::Mqtt};
 
 struct Known(BTreeMap<DeviceId, DeviceEntry>);
 
@@ -77,7 +81,7 @@ fn known(devices: usize) -> Outcome<Known> {
 }
 
 /// Serves until stdin closes.
-pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<()> {
+pub(super) fn serve(kind: Kind, listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<()> {
     let registry: Arc<dyn Registry> = Arc::new(known(devices)?);
     let metrics = Metrics::register(&prometheus::Registry::new())?;
     let recovered = Ingest::open(Parts {
@@ -99,12 +103,10 @@ pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<(
         .enable_all()
         .build()
         .map_err(|e| Failure::os("start threads", &e))?;
-    let settings = DoorSettings {
-        listen,
-        tls: None,
-        connections_max: limits::CONNECTIONS_MAX,
+    let tls = match kind {
+        Kind::ChordaeTls => Some(Tls::fixed(&certs::material(dir)?)?),
+        _ => None,
     };
-    let clock = Arc::new(OsClock);
     let exchange = Exchange::open(exchange::Parts {
         disk: Arc::new(OsDisk),
         clock: Arc::new(OsClock),
@@ -112,23 +114,48 @@ pub(super) fn serve(listen: SocketAddr, dir: &Path, devices: usize) -> Outcome<(
         dir: dir.join("mqtt"),
         metrics: prometheus::Registry::new(),
     })?;
-    let parts = DoorParts::new(
-        handle.clone(),
-        exchange.handle(),
-        registry,
-        clock,
-        Arc::new(NoFanout),
-        metrics,
-    );
-    let door = runtime.block_on(MqttDoor::open(settings, parts))?;
-    tell(door.address())?;
-    let closed = std::io::stdin().read_to_end(&mut Vec::new());
-    closed.map_err(|e| Failure::os("wait for the end", &e))?;
+    let clock = Arc::new(OsClock);
+    let connections_max = limits::CONNECTIONS_MAX;
+    let (talk, way) = (exchange.handle(), handle.clone());
+    let door = match kind {
+        Kind::ChordaeZmq => {
+            let parts = zmq::DoorParts::new(way, talk, registry, clock, metrics);
+            let settings = zmq::DoorSettings {
+                listen,
+                tls,
+                connections_max,
+            };
+            Door::Zmq(runtime.block_on(ZmqDoor::open(settings, parts))?)
+        }
+        _ => {
+            let fanout = Arc::new(NoFanout);
+            let parts = DoorParts::new(way, talk, registry, clock, fanout, metrics);
+            let settings = DoorSettings {
+                listen,
+                tls,
+                connections_max,
+            };
+            Door::Mqtt(runtime.block_on(MqttDoor::open(settings, parts))?)
+        }
+    };
+    tell(match &door {
+        Door::Mqtt(door) => door.address(),
+        Door::Zmq(door) => door.address(),
+    })?;
+    until_told()?;
     runtime.block_on(async {
-        door.close().await;
+        match door {
+            Door::Mqtt(door) => door.close().await,
+            Door::Zmq(door) => door.close().await,
+        }
         handle.stop().await
     })?;
     drop(handle);
     drop(exchange);
     ingest.join()
+}
+
+enum Door {
+    Mqtt(MqttDoor),
+    Zmq(ZmqDoor),
 }

@@ -9,6 +9,9 @@
 //! If this program dies, the stdin of its child closes too: nothing stays behind.
 
 mod chordae;
+mod foreign;
+mod memory;
+mod product;
 
 use std::{
     fs,
@@ -38,14 +41,48 @@ pub enum Kind {
     Bare,
     /// chordae's MQTT door and its log.
     Chordae,
+    /// The same behind TLS with client certificates.
+    ChordaeTls,
+    /// chordae's ZeroMQ door and its log.
+    ChordaeZmq,
+    /// All of chordae, as `chordae serve` starts it: also sealed, linked, anchored. Plain MQTT.
+    Product,
+    /// Debian's Mosquitto with a persistent subscriber, saving after each change.
+    Mosquitto,
+    /// Debian's NATS with JetStream in files.
+    Nats,
+    /// Debian's Redis, streams, an append-only file synced at each command.
+    Redis,
+    /// The `rumqttd` crate.
+    Rumqttd,
+    /// The `zeromq` crate: a ROUTER that counts.
+    Zeromq,
 }
 
+/// All that can serve, with the word that a child is started with.
+const KINDS: &[(Kind, &str)] = &[
+    (Kind::Bare, "bare"),
+    (Kind::Chordae, "chordae"),
+    (Kind::ChordaeTls, "chordae-tls"),
+    (Kind::ChordaeZmq, "chordae-zmq"),
+    (Kind::Product, "product"),
+    (Kind::Mosquitto, "mosquitto"),
+    (Kind::Nats, "nats"),
+    (Kind::Redis, "redis"),
+    (Kind::Rumqttd, "rumqttd"),
+    (Kind::Zeromq, "zeromq"),
+];
+
 impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Bare => "bare",
-            Self::Chordae => "chordae",
-        }
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        let found = KINDS.iter().find(|(kind, _)| *kind == self);
+        found.map_or("", |(_, word)| word)
+    }
+
+    /// Why it cannot be measured on this machine, if so.
+    pub fn missing(self) -> Option<String> {
+        foreign::missing(self)
     }
 }
 
@@ -54,23 +91,39 @@ impl Kind {
 /// # Errors
 /// `BadInput` for arguments that [`Server::start`] does not give; those of the servers.
 pub fn serve(args: &[String]) -> Outcome<()> {
-    let [kind, devices, dir] = args else {
+    let [word, devices, dir] = args else {
         return Err(Failure::bad_input("serve KIND DEVICES DIR"));
     };
     let devices = devices
         .parse()
         .map_err(|_| Failure::bad_input("serve: not a number"))?;
     let (dir, here) = (Path::new(dir), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let kind = KINDS.iter().find(|(_, known)| *known == word.as_str());
     let os = |e: std::io::Error| Failure::os("serve", &e);
-    match kind.as_str() {
-        "bare" => {
+    match kind.map(|(kind, _)| *kind) {
+        Some(Kind::Bare) => {
             let listener = TcpListener::bind(here).map_err(os)?;
             tell(listener.local_addr().map_err(os)?)?;
             bare::serve(&listener, &dir.join(BARE_FILE), std::io::stdin().as_fd())
         }
-        "chordae" => chordae::serve(here, dir, devices),
-        _ => Err(Failure::bad_input("serve: bare or chordae")),
+        Some(kind @ (Kind::Chordae | Kind::ChordaeTls | Kind::ChordaeZmq)) => {
+            chordae::serve(kind, here, dir, devices)
+        }
+        Some(Kind::Product) => product::serve(dir, devices),
+        Some(Kind::Rumqttd) => memory::rumqttd(),
+        Some(Kind::Zeromq) => memory::zeromq(),
+        _ => Err(Failure::bad_input(format!(
+            "serve: {word} is not ours to serve"
+        ))),
     }
+}
+
+/// Waits for the end that this program's parent wishes.
+fn until_told() -> Outcome<()> {
+    let closed = std::io::stdin().read_to_end(&mut Vec::new());
+    closed
+        .map(drop)
+        .map_err(|e| Failure::os("wait for the end", &e))
 }
 
 fn tell(address: SocketAddr) -> Outcome<()> {
@@ -83,6 +136,8 @@ fn tell(address: SocketAddr) -> Outcome<()> {
 pub struct Server {
     child: Child,
     address: SocketAddr,
+    /// Another project's program: it knows nothing of our ways to stop.
+    foreign: bool,
 }
 
 impl Server {
@@ -91,6 +146,14 @@ impl Server {
     /// # Errors
     /// `Io` when it does not start; it has said why on stderr.
     pub fn start(program: &Path, kind: Kind, devices: usize, dir: &Path) -> Outcome<Self> {
+        if let Some((child, address)) = foreign::start(kind, dir)? {
+            let foreign = true;
+            return Ok(Self {
+                child,
+                address,
+                foreign,
+            });
+        }
         let os = |e: std::io::Error| Failure::os("start a server", &e);
         let mut child = Command::new(program)
             .args([SERVE, kind.word(), &devices.to_string()])
@@ -107,7 +170,12 @@ impl Server {
         }
         let address = line.trim().parse();
         let address = address.map_err(|_| Failure::io("the server did not start"))?;
-        Ok(Self { child, address })
+        let foreign = false;
+        Ok(Self {
+            child,
+            address,
+            foreign,
+        })
     }
 
     /// Where it listens.
@@ -130,11 +198,29 @@ impl Server {
             .ok_or_else(|| Failure::io(format!("{path} has another form")))
     }
 
+    /// Bytes of memory that are in use by it.
+    ///
+    /// # Errors
+    /// `Io` when it is gone.
+    pub fn memory(&self) -> Outcome<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = fs::read_to_string(&path).map_err(|e| Failure::os(&path, &e))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kb = line.and_then(|rest| rest.trim().strip_suffix("kB"));
+        let kb = kb.and_then(|kb| kb.trim().parse::<u64>().ok());
+        kb.map(|kb| kb * 1024)
+            .ok_or_else(|| Failure::io(format!("{path} has another form")))
+    }
+
     /// Orderly stop.
     ///
     /// # Errors
     /// `Io` when it ends badly: what it acknowledged must not be believed then.
     pub fn stop(mut self) -> Outcome<()> {
+        if self.foreign {
+            // Dropped: killed, and waited for.
+            return Ok(());
+        }
         drop(self.child.stdin.take());
         let status = self
             .child

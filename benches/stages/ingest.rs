@@ -10,12 +10,17 @@ use chordae_base::{Failure, Outcome, seams::Clock};
 
 use crate::{
     audit,
+    certs::Authority,
     load::{
-        Load, Tally,
+        Load, Speech, Tally,
         counted::Counted,
         drive,
         frames::{Frames, Stock},
-        mqtt::Mqtt,
+        mqtt::{self, Mqtt},
+        nats::{self, Nats},
+        pipe::Dial,
+        redis::Redis,
+        zmtp::Zmtp,
     },
     server::{Kind, Server},
     table::{Rounds, Table, fine, grouped, short},
@@ -40,17 +45,22 @@ pub struct Place<'a> {
 
 /// Figures of one server, one per round.
 #[derive(Default)]
-struct Figures {
-    rate: Rounds,
-    p50_ms: Rounds,
-    p99_ms: Rounds,
-    server_us: Rounds,
+pub struct Figures {
+    /// Acknowledged frames a second.
+    pub rate: Rounds,
+    /// Milliseconds to the acknowledgement, at the median.
+    pub p50_ms: Rounds,
+    /// The same for the slowest in a hundred.
+    pub p99_ms: Rounds,
+    /// Processor time of the server, microseconds a frame.
+    pub server_us: Rounds,
     server_cores: Rounds,
     client_cores: Rounds,
 }
 
 impl Figures {
-    fn add(&mut self, tally: &Tally) {
+    /// Takes a round.
+    pub fn add(&mut self, tally: &Tally) {
         let frames = tally.measured.max(1) as f64;
         let ms = |part| tally.latency_ns.value_at_quantile(part) as f64 / 1e6;
         self.rate.0.push(frames / tally.seconds);
@@ -112,7 +122,7 @@ pub fn run(place: &Place<'_>, rounds: usize, seconds: u64) -> Outcome<String> {
             frame_bytes = tally.frame_bytes;
             match kind {
                 Kind::Bare => bare.add(&tally),
-                Kind::Chordae => chordae.add(&tally),
+                _ => chordae.add(&tally),
             }
         }
     }
@@ -126,7 +136,7 @@ pub fn run(place: &Place<'_>, rounds: usize, seconds: u64) -> Outcome<String> {
     ))
 }
 
-/// One round of one server: drives it, stops it, audits its disk.
+/// One round of one server: drives it, stops it, audits its disk if it is ours.
 ///
 /// # Errors
 /// Those of the client, the server and the audit.
@@ -141,23 +151,46 @@ pub fn round(
         .prefix("round-")
         .tempdir_in(place.dir);
     let dir = dir.map_err(|e| Failure::os("make a folder", &e))?;
-    let server = Server::start(place.program, kind, connections, dir.path())?;
     let now_ns = place.clock.wall_ns();
+    let authority = match kind {
+        Kind::ChordaeTls => Some(Authority::make(dir.path(), now_ns)?),
+        _ => None,
+    };
+    let server = Server::start(place.program, kind, connections, dir.path())?;
+    match kind {
+        Kind::Nats => nats::prepare(server.address())?,
+        Kind::Mosquitto => mqtt::keeper(server.address())?,
+        _ => {}
+    }
     let frames = |n: usize| Frames::new(Arc::clone(stock), n as u64 + 1, now_ns);
     let (address, mut cpu) = (server.address(), || server.cpu());
-    let devices = (0..connections).map(|n| (n, frames(n)));
-    let tally = match kind {
-        Kind::Bare => {
-            let devices = devices.map(|(_, frames)| (Counted::default(), frames));
-            drive(address, devices, load, place.clock, &mut cpu)
-        }
-        Kind::Chordae => {
-            let devices = devices.map(|(n, frames)| (Mqtt::new(n), frames));
-            drive(address, devices, load, place.clock, &mut cpu)
-        }
-    }?;
+    let device = |n| {
+        let dial = match &authority {
+            Some(authority) => Dial::Tls(authority.device(n)?),
+            None => Dial::Plain,
+        };
+        Ok((speech(kind, n), frames(n), dial))
+    };
+    let devices = (0..connections).map(device).collect::<Outcome<Vec<_>>>()?;
+    let tally = drive(address, devices, load, place.clock, &mut cpu)?;
     server.stop()?;
-    let expected = (0..connections).map(frames).collect();
-    audit::check(kind, dir.path(), expected, &tally.acknowledged)?;
+    if matches!(
+        kind,
+        Kind::Bare | Kind::Chordae | Kind::ChordaeTls | Kind::ChordaeZmq
+    ) {
+        let expected = (0..connections).map(frames).collect();
+        audit::check(kind, dir.path(), expected, &tally.acknowledged)?;
+    }
     Ok(tally)
+}
+
+/// What the device of this number speaks to a server of this kind.
+fn speech(kind: Kind, n: usize) -> Box<dyn Speech> {
+    match kind {
+        Kind::Bare => Box::new(Counted::default()),
+        Kind::ChordaeZmq | Kind::Zeromq => Box::new(Zmtp::new(n)),
+        Kind::Nats => Box::new(Nats::new(n)),
+        Kind::Redis => Box::new(Redis::new(n)),
+        _ => Box::new(Mqtt::new(n)),
+    }
 }

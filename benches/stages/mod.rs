@@ -1,7 +1,10 @@
 //! The stages of a sample's path that are measured, one module each. Every one gives its report as text.
 
+pub mod flood;
+pub mod idle;
 pub mod ingest;
 pub mod seal;
+pub mod ward;
 pub mod window;
 
 use chordae_base::{Outcome, seams::Clock};

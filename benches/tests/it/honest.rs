@@ -20,6 +20,7 @@ use chordae_benches::{
         drive,
         frames::{Frames, Stock},
         mqtt::Mqtt,
+        pipe::Dial,
     },
     material::Material,
     server::{BARE_FILE, Kind, Server, WAL_DIR},
@@ -55,11 +56,11 @@ impl Run {
         let address = server.address();
         let tally = match kind {
             Kind::Bare => {
-                let devices = (0..DEVICES).map(|n| (Counted::default(), frames(n)));
+                let devices = (0..DEVICES).map(|n| (Counted::default(), frames(n), Dial::Plain));
                 drive(address, devices, LOAD, &OsClock, &mut cpu).unwrap()
             }
-            Kind::Chordae => {
-                let devices = (0..DEVICES).map(|n| (Mqtt::new(n), frames(n)));
+            _ => {
+                let devices = (0..DEVICES).map(|n| (Mqtt::new(n), frames(n), Dial::Plain));
                 drive(address, devices, LOAD, &OsClock, &mut cpu).unwrap()
             }
         };
@@ -164,6 +165,7 @@ fn a_server_that_refuses_gives_no_figure() {
         (
             Mqtt::new(n),
             Frames::new(Arc::clone(&stock), n as u64 + 1, now_ns),
+            Dial::Plain,
         )
     });
     let driven = drive(server.address(), devices, LOAD, &OsClock, &mut || {
