@@ -33,7 +33,7 @@ impl Authority {
     /// `Io`; `Internal` when no key can be made.
     pub fn make(dir: &Path, now_ns: i64) -> Outcome<Self> {
         let pair = authority::make("bench", now_ns)?;
-        let server = authority::sign(&pair, &Leaf::Server(&["localhost".to_owned()]), now_ns)?;
+        let server = authority::sign(&pair, &Leaf::Server(&["localhost".to_owned()]), now_ns)?.pair;
         for (name, text) in FILES
             .into_iter()
             .zip([&pair.cert, &server.cert, &server.key])
@@ -60,7 +60,7 @@ impl Authority {
     /// `Internal` when no key can be made.
     pub fn device(&self, number: usize) -> Outcome<Arc<ClientConfig>> {
         let urn = format!("urn:chordae:device:{}", Mqtt::device(number));
-        let own = authority::sign(&self.pair, &Leaf::Client(&urn), self.now_ns)?;
+        let own = authority::sign(&self.pair, &Leaf::Client(&urn), self.now_ns)?.pair;
         let bad = |e: String| Failure::internal(format!("a device's certificate: {e}"));
         let cert =
             CertificateDer::from_pem_slice(own.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
