@@ -11,7 +11,7 @@
 //! Every length is judged at its header, before a byte of the body is awaited, and nothing is allocated
 //! from a length; what a peer can make us hold is one message within [`Bounds`].
 //!
-//! ```ignore
+//! ```text
 //! let mut zmtp = Zmtp::dealer(b"ward-3", Bounds::default());
 //! zmtp.begin(&mut out);                       // send this at once
 //! // for all that is read: append it to `input`, then
