@@ -164,7 +164,7 @@ pub const ZMTP_IDENTITY_BYTES_MAX: usize = 255;
 /// Bytes of a PING's context (rfc 37).
 pub const ZMTP_CONTEXT_BYTES_MAX: usize = 16;
 /// Bytes of publishes of one connection that wait: beyond, it is not read. One publish always fits.
-pub const OPEN_BYTES_MAX: usize = 1024 * 1024;
+pub const OPEN_BYTES_MAX: usize = 128 * 1024;
 /// Topic aliases of a connection, each way.
 pub const TOPIC_ALIASES_MAX: u16 = 16;
 /// Seconds that a session may outlive its connection.
