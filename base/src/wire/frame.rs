@@ -3,7 +3,7 @@
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Birth, ClockKind, Frame, Malformed, check_payload, proto, quick, reason};
+use super::{Birth, ClockKind, Frame, Glance, Malformed, check_payload, proto, quick, reason};
 use crate::{Outcome, Rate, limits};
 
 /// The code that means "no value".
@@ -26,12 +26,20 @@ impl Frame {
     /// As [`Self::decode`]; what the frame then holds is of no use.
     pub fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         check_payload(bytes)?;
-        let msg = match quick::read(bytes, &mut self.codes) {
-            Some((msg, from)) => {
+        let usual = match quick::head(bytes) {
+            Some((msg, quick::Codes::Deltas(field))) => {
+                quick::sums(field, per_lead(msg.samples), &mut self.codes).map(|()| msg)
+            }
+            Some((msg, quick::Codes::I16le(field))) => {
                 check_samples(msg.samples)?;
-                if let quick::Codes::I16le(field) = from {
-                    words(field, &mut self.codes)?;
-                }
+                words(field, &mut self.codes)?;
+                Some(msg)
+            }
+            None => None,
+        };
+        let msg = match usual {
+            Some(msg) => {
+                check_samples(msg.samples)?;
                 msg
             }
             None => read_any(bytes, &mut self.codes)?,
@@ -120,20 +128,19 @@ impl Frame {
             .unwrap_or(&[])
     }
 
-    /// "The same frame?": XXH3 (128 bits, big-endian, as its standard writes it) over t0 (i64), samples (u32)
-    /// and codes (i32), all little-endian; neither encoding nor flags matter (docs/decisions/0020).
+    /// "The same frame?": XXH3 (128 bits, big-endian) over t0 (i64) and samples (u32), little-endian, and the
+    /// differences as protobuf packs them; neither encoding nor flags matter (docs/decisions/0020).
     pub fn print(&self) -> [u8; 16] {
-        self.print_in(&mut Vec::new())
-    }
-
-    /// As [`Self::print`], with memory that is used again.
-    pub fn print_in(&self, bytes: &mut Vec<u8>) -> [u8; 16] {
-        bytes.clear();
-        bytes.reserve(12 + self.codes.len() * 4);
-        bytes.extend_from_slice(&self.t0_ns.to_le_bytes());
-        bytes.extend_from_slice(&self.samples.to_le_bytes());
-        put_codes(&self.codes, bytes);
-        xxh3_128(bytes).to_be_bytes()
+        let mut bytes = Vec::with_capacity(12 + self.codes.len() * 2);
+        put_head(self.t0_ns, self.samples, &mut bytes);
+        for lead in self.codes.chunks(per_lead(self.samples)) {
+            let mut before = 0i32;
+            for code in lead {
+                quick::put(code.wrapping_sub(before), &mut bytes);
+                before = *code;
+            }
+        }
+        xxh3_128(&bytes).to_be_bytes()
     }
 
     /// BLAKE3 of the codes as little-endian i32, lead after lead: what a device notes of a frame.
@@ -221,6 +228,59 @@ pub(super) fn check_shape(samples: usize, codes: usize) -> Result<(), Malformed>
         return Err(Malformed::new(reason::LEAD_COUNT, why));
     }
     Ok(())
+}
+
+impl Glance {
+    /// Reads a frame as [`Frame::decode`] does, with every rule that it checks, without making its codes.
+    /// `scratch` is memory that is used again.
+    ///
+    /// # Errors
+    /// Those of [`Frame::decode`].
+    pub fn read(bytes: &[u8], scratch: &mut Vec<u8>) -> Result<Self, Malformed> {
+        check_payload(bytes)?;
+        if let Some((msg, quick::Codes::Deltas(field))) = quick::head(bytes)
+            && let Some(codes) = quick::count(field)
+        {
+            let samples = check_samples(msg.samples)?;
+            check_shape(samples, codes)?;
+            let clock = proto::clock_from(msg.clock)?;
+            scratch.clear();
+            put_head(msg.t0_ns, msg.samples, scratch);
+            scratch.extend_from_slice(field);
+            return Ok(Self {
+                boot: msg.boot,
+                seq: msg.seq,
+                t0_ns: msg.t0_ns,
+                samples: msg.samples,
+                leads: u32::try_from(codes / samples).unwrap_or(u32::MAX),
+                historical: msg.historical,
+                clock,
+                print: xxh3_128(scratch).to_be_bytes(),
+            });
+        }
+        Frame::decode(bytes).map(|frame| Self::from(&frame))
+    }
+}
+
+impl From<&Frame> for Glance {
+    fn from(frame: &Frame) -> Self {
+        Self {
+            boot: frame.boot,
+            seq: frame.seq,
+            t0_ns: frame.t0_ns,
+            samples: frame.samples,
+            leads: u32::try_from(frame.leads()).unwrap_or(u32::MAX),
+            historical: frame.historical,
+            clock: frame.clock,
+            print: frame.print(),
+        }
+    }
+}
+
+/// What a print begins with.
+fn put_head(t0_ns: i64, samples: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&t0_ns.to_le_bytes());
+    out.extend_from_slice(&samples.to_le_bytes());
 }
 
 /// A frame that is not written the usual way: prost reads it, or says why not.

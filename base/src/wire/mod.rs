@@ -88,6 +88,27 @@ pub struct Frame {
     pub clock: ClockKind,
 }
 
+/// A frame without its codes: all that decides its fate, and [`Frame::print`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// The boot it belongs to.
+    pub boot: u64,
+    /// 0, 1, 2, ... within the boot.
+    pub seq: u64,
+    /// Device clock at the first sample.
+    pub t0_ns: i64,
+    /// Samples per lead.
+    pub samples: u32,
+    /// How many leads.
+    pub leads: u32,
+    /// Sent later than recorded.
+    pub historical: bool,
+    /// The clock when the frame was made.
+    pub clock: ClockKind,
+    /// Whether another is the same.
+    pub print: [u8; 16],
+}
+
 /// Why a payload breaks the rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {why}")]

@@ -1,8 +1,9 @@
 //! Reading a frame the way devices write it: fields in ascending order, each once, `deltas` packed.
 //!
 //! ```text
-//! bytes ──▶ quick::read ── Some ──▶ head, codes in reused memory
-//!               └─ None: anything unusual, right or wrong ──▶ prost, from the first byte
+//! bytes ──▶ head ── Some ──▶ the fields, and where the codes lie ──▶ sums: the codes
+//!             │                                                └───▶ count: only how many
+//!             └─ None: anything unusual, right or wrong ──▶ prost, from the first byte
 //! ```
 //!
 //! Nearly all of a frame is a thousand differences of one byte each, for which the general reader is
@@ -14,21 +15,17 @@ use super::proto;
 /// Seven bits a byte; the eighth says that more follow.
 const MORE: u64 = 0x8080_8080_8080_8080;
 
-/// Where a frame's codes come from.
+/// Where a frame's codes lie. Neither is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Codes<'a> {
-    /// `deltas`, summed up already.
-    Summed,
-    /// The bytes of `i16le`.
+    /// Packed `deltas`.
+    Deltas(&'a [u8]),
+    /// `i16le`.
     I16le(&'a [u8]),
 }
 
-/// Reads the frame; its codes, if they are `deltas`, into `codes`. `deltas` and `i16le` of the message stay
-/// empty. `None`: let prost read it.
-pub(super) fn read<'a>(
-    mut bytes: &'a [u8],
-    codes: &mut Vec<i32>,
-) -> Option<(proto::Frame, Codes<'a>)> {
+/// Reads the fields; `deltas` and `i16le` of the message stay empty. `None`: let prost read it.
+pub(super) fn head(mut bytes: &[u8]) -> Option<(proto::Frame, Codes<'_>)> {
     let mut msg = proto::Frame::default();
     let (mut from, mut last) = (None, 0);
     while let Some((key, rest)) = bytes.split_first() {
@@ -50,8 +47,7 @@ pub(super) fn read<'a>(
                     return None;
                 }
                 from = Some(if *key == 0x2a {
-                    sums(field, usize::try_from(msg.samples).ok()?, codes)?;
-                    Codes::Summed
+                    Codes::Deltas(field)
                 } else {
                     Codes::I16le(field)
                 });
@@ -76,8 +72,44 @@ fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// Reads packed differences and adds them up, lead by lead, modulo 2^32.
-fn sums(field: &[u8], samples: usize, codes: &mut Vec<i32>) -> Option<()> {
+/// How many packed differences these are; `None` unless each is written as protobuf writes it, in as few
+/// bytes as it takes.
+pub(super) fn count(field: &[u8]) -> Option<usize> {
+    let (mut count, mut rest) = (0, field);
+    loop {
+        while let Some((eight, after)) = rest.split_first_chunk::<8>() {
+            let more = u64::from_le_bytes(*eight) & MORE;
+            if more != 0 {
+                let ones = more.trailing_zeros() as usize / 8;
+                count += ones;
+                rest = rest.get(ones..)?;
+                break;
+            }
+            count += 8;
+            rest = after;
+        }
+        rest = match rest {
+            [] => return Some(count),
+            [one, after @ ..] if *one < 0x80 => after,
+            [_, 1..0x80, after @ ..] => after,
+            _ => {
+                let (value, after) = varint(rest)?;
+                u32::try_from(value).ok()?;
+                // A last byte of 0 says nothing.
+                let length = rest.len() - after.len();
+                let shortest = (38 - (value as u32 | 1).leading_zeros()) / 7;
+                if length != shortest as usize {
+                    return None;
+                }
+                after
+            }
+        };
+        count += 1;
+    }
+}
+
+/// Reads packed differences and adds them up, lead by lead, modulo 2^32, into `codes`.
+pub(super) fn sums(field: &[u8], samples: usize, codes: &mut Vec<i32>) -> Option<()> {
     if samples == 0 {
         return None;
     }
@@ -135,6 +167,16 @@ fn wide<'a>(bytes: &'a [u8], codes: &mut Vec<i32>) -> Option<&'a [u8]> {
     }
 }
 
+/// Appends a difference as protobuf packs it.
+pub(super) fn put(delta: i32, out: &mut Vec<u8>) {
+    let mut zigzag = ((delta << 1) ^ (delta >> 31)).cast_unsigned();
+    while zigzag >= 0x80 {
+        out.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
 fn signed(zigzag: u32) -> i32 {
     (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed()
 }
@@ -148,24 +190,35 @@ mod tests {
     use crate::wire::Frame;
 
     fn agrees(bytes: &[u8]) -> Result<bool, TestCaseError> {
-        let mut codes = vec![7; 3];
-        let Some((msg, from)) = read(bytes, &mut codes) else {
+        let Some((msg, from)) = head(bytes) else {
             return Ok(false);
         };
         let by_prost = proto::Frame::decode(bytes);
-        prop_assert!(by_prost.is_ok(), "{by_prost:?}");
-        let mut by_prost = by_prost.unwrap_or_default();
+        let samples = usize::try_from(msg.samples).unwrap_or(usize::MAX);
         match from {
-            Codes::Summed => {
-                let samples = usize::try_from(by_prost.samples).unwrap_or(usize::MAX);
+            Codes::Deltas(field) => {
+                let mut codes = vec![7; 3];
+                if sums(field, samples, &mut codes).is_none() {
+                    prop_assert_eq!(count(field).filter(|_| samples > 0), None);
+                    return Ok(false);
+                }
+                let mut by_prost = by_prost.expect("prost reads it");
                 let deltas = std::mem::take(&mut by_prost.deltas);
+                if let Some(count) = count(field) {
+                    prop_assert_eq!(count, deltas.len());
+                    let mut packed = Vec::new();
+                    deltas.iter().for_each(|d| put(*d, &mut packed));
+                    prop_assert_eq!(&packed, field, "only what is written shortest is counted");
+                }
                 prop_assert_eq!(codes, super::super::frame::sums(deltas, samples));
+                prop_assert_eq!(msg, by_prost);
             }
             Codes::I16le(field) => {
+                let mut by_prost = by_prost.expect("prost reads it");
                 prop_assert_eq!(field, std::mem::take(&mut by_prost.i16le));
+                prop_assert_eq!(msg, by_prost);
             }
         }
-        prop_assert_eq!(msg, by_prost);
         Ok(true)
     }
 
@@ -226,7 +279,19 @@ mod tests {
             &[0x20, 0x80, 0x80, 0x80, 0x80, 0x10, 0x2a, 1, 2],    // samples beyond 32 bits
         ];
         for bytes in unusual {
-            assert_eq!(read(bytes, &mut Vec::new()), None, "{bytes:02x?}");
+            let read = head(bytes).and_then(|(msg, from)| match from {
+                Codes::Deltas(field) => sums(field, msg.samples as usize, &mut Vec::new()),
+                Codes::I16le(_) => Some(()),
+            });
+            assert_eq!(read, None, "{bytes:02x?}");
+        }
+        // Longer than it need be, or than a difference can be: read, but not at a glance.
+        for field in [
+            &[0x80, 0][..],
+            &[1, 0x82, 0x80, 0],
+            &[0xff, 0xff, 0xff, 0xff, 0x1f],
+        ] {
+            assert_eq!(count(field), None, "{field:02x?}");
         }
         // The first four are frames all the same.
         for bytes in &unusual[1..4] {

@@ -2,7 +2,7 @@
 
 use chordae_base::{
     Rate,
-    wire::{Birth, ClockKind, Frame, Lead, NO_VALUE, REASONS, reason},
+    wire::{Birth, ClockKind, Frame, Glance, Lead, NO_VALUE, REASONS, reason},
 };
 use proptest::prelude::*;
 
@@ -106,9 +106,43 @@ proptest! {
         if let Some(bytes) = frame.encode_i16le() {
             prop_assert_eq!(&Frame::decode(&bytes).unwrap(), &frame);
         }
+        let glance = Glance::from(&frame);
+        prop_assert_eq!(&Glance::read(&frame.encode(), &mut vec![1]).unwrap(), &glance);
+        if let Some(bytes) = frame.encode_i16le() {
+            prop_assert_eq!(&Glance::read(&bytes, &mut vec![1]).unwrap(), &glance);
+        }
         let joined: Vec<i32> = (0..frame.leads()).flat_map(|i| frame.lead(i).to_vec()).collect();
         prop_assert_eq!(&joined, &frame.codes);
         prop_assert!(frame.lead(frame.leads()).is_empty());
+    }
+
+    #[test]
+    fn a_glance_sees_what_decoding_sees(frame in frame(), at: usize, byte: u8, short: bool) {
+        let mut bytes = frame.encode();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if short {
+            bytes.truncate(at);
+        }
+        let whole = Frame::decode(&bytes);
+        let glance = Glance::read(&bytes, &mut Vec::new());
+        match (whole, glance) {
+            (Ok(frame), Ok(glance)) => prop_assert_eq!(Glance::from(&frame), glance),
+            (Err(a), Err(b)) => prop_assert_eq!(a, b),
+            (a, b) => prop_assert!(false, "{a:?} but {b:?}"),
+        }
+    }
+
+    #[test]
+    fn another_frame_has_another_print(frame in frame(), at: usize, by in 1i32..) {
+        let mut other = frame.clone();
+        let at = at % other.codes.len();
+        other.codes[at] = other.codes[at].wrapping_add(by);
+        prop_assert_ne!(frame.print(), other.print());
+        let later = Frame { t0_ns: frame.t0_ns ^ 1, ..frame.clone() };
+        prop_assert_ne!(frame.print(), later.print());
+        let renamed = Frame { seq: !frame.seq, historical: !frame.historical, ..frame.clone() };
+        prop_assert_eq!(frame.print(), renamed.print());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use chordae_base::{
     limits,
-    wire::{Birth, Frame, Malformed, reason},
+    wire::{Birth, Frame, Glance, Malformed, reason},
 };
 
 use super::arrival::{Content, FrameHead};
@@ -23,19 +23,9 @@ pub enum Shape {
 }
 
 /// Memory that one payload after another is decoded in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scratch {
-    frame: Frame,
     bytes: Vec<u8>,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self {
-            frame: Frame::blank(),
-            bytes: Vec::new(),
-        }
-    }
 }
 
 /// As [`decode_in`], with memory of its own.
@@ -61,10 +51,8 @@ pub fn decode_in(scratch: &mut Scratch, shape: Shape, payload: Bytes) -> Content
     let content = match shape {
         Shape::Birth => Birth::decode(&payload).map(Content::Birth),
         Shape::BirthJson => Birth::from_json(&payload).map(Content::Birth),
-        Shape::Frame => scratch
-            .frame
-            .read(&payload)
-            .map(|()| Content::Frame(scratch.head(), payload.clone())),
+        Shape::Frame => Glance::read(&payload, &mut scratch.bytes)
+            .map(|glance| Content::Frame(head(glance), payload.clone())),
         Shape::FrameJson => Frame::from_json(&payload).and_then(|f| {
             let encoded = Bytes::from(f.encode());
             if encoded.len() > limits::PAYLOAD_BYTES_MAX {
@@ -74,25 +62,21 @@ pub fn decode_in(scratch: &mut Scratch, shape: Shape, payload: Bytes) -> Content
                     why,
                 });
             }
-            scratch.frame = f;
-            Ok(Content::Frame(scratch.head(), encoded))
+            Ok(Content::Frame(head(Glance::from(&f)), encoded))
         }),
     };
     content.unwrap_or_else(|bad| Content::Malformed(bad.reason, bad.why, payload))
 }
 
-impl Scratch {
-    fn head(&mut self) -> FrameHead {
-        let frame = &self.frame;
-        FrameHead {
-            boot: frame.boot,
-            seq: frame.seq,
-            t0_ns: frame.t0_ns,
-            samples: frame.samples,
-            leads: u32::try_from(frame.leads()).unwrap_or(u32::MAX),
-            historical: frame.historical,
-            clock: frame.clock,
-            print: frame.print_in(&mut self.bytes),
-        }
+fn head(glance: Glance) -> FrameHead {
+    FrameHead {
+        boot: glance.boot,
+        seq: glance.seq,
+        t0_ns: glance.t0_ns,
+        samples: glance.samples,
+        leads: glance.leads,
+        historical: glance.historical,
+        clock: glance.clock,
+        print: glance.print,
     }
 }

@@ -2,7 +2,7 @@
 
 use chordae_base::{
     Rate,
-    wire::{Birth, ClockKind, Frame, Lead, NO_VALUE, reason},
+    wire::{Birth, ClockKind, Frame, Glance, Lead, NO_VALUE, reason},
 };
 
 /// Any bytes as a birth.
@@ -19,9 +19,12 @@ pub fn birth_json(data: &[u8]) {
     }
 }
 
-/// Any bytes as a frame.
+/// Any bytes as a frame; a glance at it sees the same.
 pub fn frame(data: &[u8]) {
-    if let Ok(frame) = Frame::decode(data) {
+    let whole = Frame::decode(data);
+    let seen = whole.as_ref().map(Glance::from).map_err(Clone::clone);
+    assert_eq!(Glance::read(data, &mut Vec::new()), seen);
+    if let Ok(frame) = whole {
         frame_again(&frame);
     }
 }
