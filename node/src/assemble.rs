@@ -1,31 +1,31 @@
 //! How it all starts, and how it stops: every part is made here and handed what it needs.
 //!
 //! ```text
-//! links, chunks ─▶ catalogue      registry      ledger      trail
-//!        └──────────┬────────────────┴────────────┴───────────┘
-//!                 notary   exchange   WAL opened, folded ─▶ windower (replays) ─▶ ingest loop ─▶ doors ─▶ HTTP
+//! archive: registry, links, chunks ─▶ catalogue, ledger, trail, directory ─┬─▶ whole: HTTP
+//!   WAL opened, folded ─▶ notary, exchange ─▶ windower (replays) ─▶ ingest loop ─▶ doors ┘
 //! ```
 //!
-//! Doors open last: until then nobody can be acknowledged. The stop is the reverse: doors, ingest (everything
-//! offered is committed and told), exchange, windower (everything is sealed and linked), notary (everything is
-//! anchored), ledger. A crash anywhere in a stop is an ordinary crash.
+//! What is stored is opened first; a folder that was set back, or a log that cannot be written, ends the start
+//! there, and readers are served alone (`archive`). Doors open last: until then nobody can be acknowledged. The
+//! stop is the reverse: doors, ingest (everything offered is committed and told), exchange, windower (everything
+//! is sealed and linked), notary (everything is anchored), ledger. A crash anywhere in a stop is an ordinary crash.
+
+mod archive;
 
 use std::{
     path::Path,
-    sync::{Arc, OnceLock, mpsc::SyncSender, mpsc::sync_channel},
+    sync::{Arc, mpsc::SyncSender, mpsc::sync_channel},
     thread::JoinHandle,
 };
 
 use bytes::Bytes;
-use chordae_anchor::{
-    Ledger, LedgerKeys, Notary, NotaryParts, NotarySettings, core::notary::Cadence,
-};
+use chordae_anchor::{Ledger, Notary, NotaryParts, NotarySettings, core::notary::Cadence};
 use chordae_base::{
-    Did, Failure, Outcome, StreamKey, StreamPlan, limits,
+    Did, Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits,
     record::WalRecord,
     seams::{Clock, Disk, Entropy},
 };
-use chordae_chain::{keys::Role, link::Link, trust::TrustFile};
+use chordae_chain::trust::TrustFile;
 use chordae_chunker::{self as chunker, Chunker, Input};
 use chordae_ingest::{
     core::{admission::AdmissionLimits, ports::Downstream},
@@ -36,21 +36,20 @@ use chordae_ingest::{
     service::{self as ingest, Ingest},
     wal::{WalReader, WalSettings},
 };
-use chordae_query::{
-    http::{self, Service},
-    metrics::QueryMetrics,
-    trail::Trail,
-};
-use chordae_storage::{Catalogue, Committer, directory::Directory, registry::Registry};
+use chordae_query::http::Service;
+use chordae_storage::{Catalogue, directory::Directory, registry::Registry};
 
 use crate::{
-    adapters::{Chunks, Head, Known, Log, News, Records, Sink, Stored, Who},
+    adapters::{Chunks, Head, Known, News, Sink, Stored},
     births::Births,
     folder::Folder,
-    keyfile,
+    keyring::Keyring,
     observe::Readiness,
     settings::Settings,
 };
+use archive::Archive;
+
+pub use archive::{Reading, Shut};
 
 /// The outside: real in the product, fakes in the simulated world.
 #[derive(Clone)]
@@ -200,67 +199,85 @@ pub fn build(
     metrics: &prometheus::Registry,
     ready: &Readiness,
 ) -> Outcome<House> {
+    match start(home, settings, seams, metrics, ready)? {
+        Built::Whole(house) => Ok(*house),
+        Built::Reading(reading) => Err(Failure::io(reading.shut.why())),
+    }
+}
+
+/// What a start came to.
+pub enum Built {
+    /// Everything runs.
+    Whole(Box<House>),
+    /// What is stored is served, and nothing new is taken.
+    Reading(Box<Reading>),
+}
+
+/// As [`build`], but where nothing new can be taken, what is stored is made ready to be read.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn start(
+    home: &Folder,
+    settings: &Settings,
+    seams: &Seams,
+    metrics: &prometheus::Registry,
+    ready: &Readiness,
+) -> Outcome<Built> {
     let Seams {
         disk,
         clock,
         entropy,
     } = seams.clone();
-    let provider = keyfile::read(&home.key("provider.pem"))?;
-    let sequencer = keyfile::read(&home.key("sequencer.pem"))?;
-    let log_keys = keyfile::read(&home.key("log.pem"))?;
-    let trust = crate::commands::read_trust(&home.key("trust.json"))?;
-    let registry = Registry::open(
-        Arc::clone(&disk),
-        &home.registry(),
-        Arc::clone(&entropy),
-        settings.slot_ns(),
-    )?;
-    let registry = Arc::new(registry);
-    let own = [
-        provider.public("provider", Role::Provider),
-        sequencer.public("sequencer", Role::Sequencer),
-    ];
-    let who = Who {
-        registry: Arc::clone(&registry),
-        own: Arc::new(own),
-    };
-
-    let notary_slot: Arc<OnceLock<Arc<Notary>>> = Arc::default();
-    let slot = Arc::clone(&notary_slot);
-    let on_linked = Box::new(move |links: &[Link]| {
-        // Links from before the notary runs are found by itself at its start.
-        if let Some(Err(e)) = slot.get().map(|notary| notary.linked(links)) {
-            tracing::warn!(error = %e, "the notary does not hear; the next start anchors these links");
-        }
+    let (archive, recall) = Archive::open(home, settings, seams, metrics, ready)?;
+    if let Some(shut) = archive.set_back()? {
+        let reading = archive.read_only(shut, recall, settings, &clock, metrics)?;
+        return Ok(Built::Reading(Box::new(reading)));
+    }
+    let fanout: Arc<dyn Fanout> = Arc::new(RouterFanout::start()?);
+    let ingest_metrics = IngestMetrics::register(metrics)?;
+    let opened = Ingest::open(ingest::Parts {
+        disk: Arc::clone(&disk),
+        clock: Arc::clone(&clock),
+        wal: WalSettings::new(home.wal()),
+        quarantine_dir: home.quarantine(),
+        registry: Arc::new(Known(Arc::clone(&archive.registry))),
+        history: Arc::new(Stored {
+            registry: Arc::clone(&archive.registry),
+            catalogue: Arc::clone(&archive.catalogue),
+        }),
+        fanout: Arc::clone(&fanout),
+        admission: admission(settings),
+        past_ns_max: i64::from(settings.chunks.oldest_days)
+            * 86_400
+            * chordae_base::time::SECOND_NS,
+        metrics: ingest_metrics.clone(),
     });
-    ready.set("chunks", Some("folding links and chunks".into()));
-    let mut progress = |done: usize, all: usize| {
-        if done.is_multiple_of(1000) || done == all {
-            ready.set(
-                "chunks",
-                (done < all).then(|| format!("{done} of {all} chunks read")),
-            );
+    let recovered = match opened {
+        // Damage is another thing: there the start stops, and nothing is served over it.
+        Err(failure) if failure.kind == FailureKind::Io => {
+            let shut = Shut::Log(failure.why);
+            let reading = archive.read_only(shut, recall, settings, &clock, metrics)?;
+            return Ok(Built::Reading(Box::new(reading)));
         }
+        opened => opened?,
     };
-    let (committer, catalogue) =
-        Committer::open(Arc::clone(&disk), home.root(), &mut progress, on_linked)?;
-    ready.set("chunks", None);
-
-    let ledger = Ledger::open(
-        Arc::clone(&disk),
-        chordae_anchor::ledger::Settings {
-            data_dir: home.root().to_owned(),
-            origin: trust.origin.clone(),
+    archive.watched(ready);
+    let service = archive.serving(recall, settings, Arc::clone(&clock), metrics)?;
+    let Archive {
+        keys: Keyring {
+            provider, trust, ..
         },
-        LedgerKeys {
-            log: log_keys,
-            sequencer,
-        },
-        Arc::new(who.clone()),
-        Arc::clone(&clock),
-        metrics,
-    )?;
-    let (trail, recall) = Trail::open(Arc::clone(&disk), &home.trail())?;
+        who,
+        registry,
+        committer,
+        catalogue,
+        ledger,
+        trail,
+        directory,
+        notary: notary_slot,
+        ..
+    } = archive;
     let notary = Notary::start(
         NotaryParts {
             disk: Arc::clone(&disk),
@@ -282,26 +299,6 @@ pub fn build(
     // Nobody else sets it: the slot is ours.
     notary_slot.get_or_init(|| Arc::clone(&notary));
 
-    let directory = Arc::new(Directory::open(Arc::clone(&disk), &home.directory())?);
-    let fanout: Arc<dyn Fanout> = Arc::new(RouterFanout::start()?);
-    let ingest_metrics = IngestMetrics::register(metrics)?;
-    let recovered = Ingest::open(ingest::Parts {
-        disk: Arc::clone(&disk),
-        clock: Arc::clone(&clock),
-        wal: WalSettings::new(home.wal()),
-        quarantine_dir: home.quarantine(),
-        registry: Arc::new(Known(Arc::clone(&registry))),
-        history: Arc::new(Stored {
-            registry: Arc::clone(&registry),
-            catalogue: Arc::clone(&catalogue),
-        }),
-        fanout: Arc::clone(&fanout),
-        admission: admission(settings),
-        past_ns_max: i64::from(settings.chunks.oldest_days)
-            * 86_400
-            * chordae_base::time::SECOND_NS,
-        metrics: ingest_metrics.clone(),
-    })?;
     let exchange_loop = Exchange::open(exchange::Parts {
         disk: Arc::clone(&disk),
         clock: Arc::clone(&clock),
@@ -337,26 +334,7 @@ pub fn build(
     let ingest = ingest_loop.handle();
     news.reach(ingest.clone());
 
-    let service = Service::new(http::Parts {
-        chunks: Arc::new(Chunks(Arc::clone(&catalogue))),
-        ledger: Arc::new(Log {
-            ledger: ledger.clone(),
-            catalogue: Arc::clone(&catalogue),
-        }),
-        sessions: Arc::new(Records {
-            directory: Arc::clone(&directory),
-            ledger: ledger.clone(),
-        }),
-        parties: Arc::new(who),
-        provider,
-        origin: trust.origin.clone(),
-        clock,
-        trail,
-        recall,
-        metrics: QueryMetrics::new(metrics)?,
-        entries_public: settings.ledger.public_entries,
-    })?;
-    Ok(House {
+    Ok(Built::Whole(Box::new(House {
         registry,
         directory,
         catalogue,
@@ -373,7 +351,7 @@ pub fn build(
         exchange_loop,
         births,
         windower: join,
-    })
+    })))
 }
 
 /// Waits for the windower's replay; its own error if it failed.

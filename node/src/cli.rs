@@ -78,6 +78,9 @@ pub enum Command {
         after_help = "Example:  cp -r data copy && chordae tamper copy --how swap-chunks; chordae verify copy"
     )]
     Tamper(TamperArgs),
+    /// A data folder that was set back, and is only read from.
+    #[command(subcommand)]
+    Rollback(RollbackCommand),
     /// Health, lag and the state of each stream.
     #[command(after_help = "Example:  chordae status --data /var/lib/chordae --json")]
     Status(StatusArgs),
@@ -179,6 +182,24 @@ pub struct ServeArgs {
     /// Data folder.
     #[arg(long)]
     pub data: Option<PathBuf>,
+}
+
+/// `chordae rollback`.
+#[derive(Debug, Subcommand)]
+pub enum RollbackCommand {
+    /// Takes a folder that was set back for what it is; the server ends, and its next start goes on from here.
+    #[command(
+        after_help = "Example:  chordae rollback accept --data DIR --reason \"restored from the backup of Monday\"\n\
+        What was kept since is lost to this folder. The reason stands in the trail, which is anchored."
+    )]
+    Accept {
+        /// Data folder of the server, which is only reading.
+        #[arg(long)]
+        data: PathBuf,
+        /// Why, in a few words.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// `chordae party`.

@@ -46,6 +46,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Verify(args) => verify::run(&args),
         Command::Token(args) => key::token(&args),
         Command::Tamper(args) => verify::tamper(&args),
+        Command::Rollback(args) => admin::rollback(args).await,
         Command::Status(args) => admin::status(&args).await,
     }
 }

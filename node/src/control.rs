@@ -86,9 +86,9 @@ struct Code(&'static str);
 type Shared = State<Arc<Control>>;
 
 /// A failure as `application/problem+json` (RFC 9457).
-struct Problem(Failure);
+pub(crate) struct Problem(pub(crate) Failure);
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
 /// The admin routes for whoever may open the control socket.
 pub fn on_socket(control: Arc<Control>) -> Router {

@@ -21,14 +21,17 @@ pub mod demo;
 pub mod folder;
 pub mod gateway;
 pub mod keyfile;
+pub mod keyring;
 pub mod listen;
 pub mod log;
 pub mod observe;
+pub mod reading;
 pub mod revocations;
 pub mod server;
 pub mod settings;
 pub mod status;
 pub mod tls;
+pub mod witness;
 
 /// What a command ends with (interfaces.md, exit codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,13 +24,14 @@ use tokio::{
 
 use crate::{
     adapters::Known,
-    assemble::{self, House, Seams, apart},
+    assemble::{self, Built, House, Seams, apart},
     authority::PemPair,
     bridge,
     control::{self, Control},
     folder::{self, Folder},
     listen::{self, TlsListener},
     observe::{self, Readiness},
+    reading::{Opening, ReadServer},
     revocations::Revocations,
     settings::Settings,
     status::StatusSource,
@@ -68,12 +69,36 @@ struct Sockets {
     control: UnixListener,
 }
 
+/// What a start came to.
+pub enum Started {
+    /// Doors are open, readers are served.
+    Whole(Box<Server>),
+    /// Readers are served, and nobody else.
+    Reading(Box<ReadServer>),
+}
+
 impl Server {
     /// Starts everything; returns when the doors are open.
     ///
     /// # Errors
-    /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs.
+    /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs,
+    /// `Io` where only readers could be served.
     pub async fn start(home: Folder, settings: Settings, seams: Seams) -> Outcome<Self> {
+        match Self::start_or_read(home, settings, seams).await? {
+            Started::Whole(server) => Ok(*server),
+            Started::Reading(reader) => {
+                let why = reader.shut().why();
+                reader.stop().await;
+                Err(Failure::io(why))
+            }
+        }
+    }
+
+    /// As [`Self::start`]; where nothing new can be taken, what is stored is served to readers.
+    ///
+    /// # Errors
+    /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs.
+    pub async fn start_or_read(home: Folder, settings: Settings, seams: Seams) -> Outcome<Started> {
         settings.check()?;
         if !home.keys().exists() {
             let data = home.root().display();
@@ -111,8 +136,25 @@ impl Server {
         let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
         let (clock, disk) = (Arc::clone(&seams.clock), Arc::clone(&seams.disk));
         let (entropy, metrics2) = (Arc::clone(&seams.entropy), metrics.clone());
-        let house =
-            apart(move || assemble::build(&home2, &settings2, &seams, &metrics2, &ready2)).await?;
+        let built =
+            apart(move || assemble::start(&home2, &settings2, &seams, &metrics2, &ready2)).await?;
+        let house = match built {
+            Built::Whole(house) => *house,
+            Built::Reading(reading) => {
+                let opening = Opening {
+                    home,
+                    sockets: (sockets.http_tls, sockets.http_plain, sockets.control),
+                    certificate,
+                    listening,
+                    ready,
+                    running,
+                    stopping,
+                    held,
+                };
+                let reader = ReadServer::open(opening, reading)?;
+                return Ok(Started::Reading(Box::new(reader)));
+            }
+        };
 
         // Before any door opens: a door that has no list asks for none.
         let revocations = Revocations::new(
@@ -202,7 +244,7 @@ impl Server {
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
         let zmq_doors = zmq_doors.into_iter().map(|(_, door)| door).collect();
-        Ok(Self {
+        Ok(Started::Whole(Box::new(Self {
             home,
             house,
             doors,
@@ -212,7 +254,7 @@ impl Server {
             stopping,
             listening,
             _held: held,
-        })
+        })))
     }
 
     /// What listens where.
@@ -309,8 +351,8 @@ async fn zmq_doors(
 }
 
 /// HTTP servers as tasks that end together.
-struct Running {
-    serving: Vec<JoinHandle<()>>,
+pub(crate) struct Running {
+    pub(crate) serving: Vec<JoinHandle<()>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -323,7 +365,7 @@ impl Running {
         }
     }
 
-    fn http<L>(&mut self, socket: L, router: Router)
+    pub(crate) fn http<L>(&mut self, socket: L, router: Router)
     where
         L: Listener,
         L::Addr: std::fmt::Debug,
@@ -423,7 +465,7 @@ pub fn near(path: &std::path::Path) -> Outcome<(std::fs::File, PathBuf)> {
     Ok((dir, short))
 }
 
-fn addr(socket: &TcpListener) -> Outcome<SocketAddr> {
+pub(crate) fn addr(socket: &TcpListener) -> Outcome<SocketAddr> {
     socket.local_addr().map_err(|e| Failure::os("listener", &e))
 }
 

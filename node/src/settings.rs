@@ -128,6 +128,8 @@ pub struct Ledger {
     pub anchor_seconds: u32,
     /// Whether anybody may read the log's entries over HTTP.
     pub public_entries: bool,
+    /// File outside the data folder that keeps the newest checkpoint; empty for none.
+    pub witness: String,
 }
 
 /// An address, or `off`.
@@ -217,6 +219,7 @@ impl Default for Ledger {
         Self {
             anchor_seconds: 10,
             public_entries: true,
+            witness: String::new(),
         }
     }
 }

@@ -73,7 +73,7 @@ class Server:
                 slot=slot, anchor=anchor, mqtt_tls="127.0.0.1:0" if tls else "off",
                 zmq_tls="127.0.0.1:0" if tls else "off")
             (self.folder / "chordae.toml").write_text(text)
-        self.process, self.doors = None, {}
+        self.process, self.doors, self.reading = None, {}, ""
 
     def start(self, timeout=60):
         self.err = open(self.folder / "stderr.log", "ab")
@@ -81,6 +81,7 @@ class Server:
             [*self.prefix, *self.command()],
             stdout=subprocess.PIPE, stderr=self.err, text=True)
         self.doors, lines, end = {}, queue.Queue(), time.monotonic() + timeout
+        self.reading = ""
         # A thread, because a pipe that is read line by line cannot be asked whether there is more.
         out = self.process.stdout
         threading.Thread(target=lambda: pump(out, lines), daemon=True).start()
@@ -96,6 +97,9 @@ class Server:
             if words[:1] == ["listening"]:
                 self.doors[words[1]] = words[2]
             if words[:1] == ["ready"]:
+                return self
+            if words[:2] == ["reading", "only:"]:
+                self.reading = line
                 return self
         raise AssertionError("the server was not ready in time")
 

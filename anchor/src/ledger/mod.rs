@@ -19,7 +19,7 @@ mod sequencer;
 
 use std::{
     sync::{
-        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -99,6 +99,9 @@ pub(crate) enum Mail {
     Stop,
 }
 
+/// Who hears of each new checkpoint; see [`Ledger::watch`].
+pub type Watch = Box<dyn Fn(&str) + Send + Sync>;
+
 /// What readers see: the newest durable checkpoint and what lies under it.
 pub(crate) struct View {
     pub(crate) checkpoint: Checkpoint,
@@ -113,6 +116,7 @@ struct Inner {
     view: Arc<RwLock<View>>,
     mailbox: SyncSender<Mail>,
     thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    watch: Arc<OnceLock<Watch>>,
     metrics: LedgerMetrics,
 }
 
@@ -138,7 +142,9 @@ impl Ledger {
         let opened = open::open(disk, &settings, &keys)?;
         let view = Arc::new(RwLock::new(opened.view));
         let (mailbox, mail) = sync_channel(limits::LEDGER_QUEUE);
+        let watch: Arc<OnceLock<Watch>> = Arc::default();
         let sequencer = sequencer::Sequencer {
+            watch: Arc::clone(&watch),
             files: opened.files.clone(),
             pending: opened.pending,
             tree: opened.tree,
@@ -162,6 +168,7 @@ impl Ledger {
             view,
             mailbox,
             thread,
+            watch,
             metrics,
         })))
     }
@@ -229,6 +236,30 @@ impl Ledger {
     /// The newest checkpoint, a signed note.
     pub fn checkpoint(&self) -> String {
         self.view().text.clone()
+    }
+
+    /// From now on tells `watch` each new checkpoint, once it is durable and before its submitters are
+    /// told, on the sequencer's thread: it may take as long as a write. The first to ask stays.
+    pub fn watch(&self, watch: Watch) {
+        self.0.watch.get_or_init(|| watch);
+    }
+
+    /// Whether the log begins with what this checkpoint of it covers.
+    ///
+    /// # Errors
+    /// `Damaged` when its tiles cannot be read.
+    pub fn begins_with(&self, earlier: &Checkpoint) -> Outcome<bool> {
+        let (size, root) = {
+            let view = self.view();
+            (view.checkpoint.size, view.checkpoint.root)
+        };
+        if earlier.size > size {
+            return Ok(false);
+        }
+        let reader = TileHashReader::new(size, Hash(root), &self.0.files);
+        let path = merkle::consistency_path(size, earlier.size, &reader)?;
+        let old = (earlier.size, earlier.root);
+        Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
     }
 
     /// Origin and key of the log, as a reader trusts them.

@@ -63,11 +63,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
             if batch.new_size == view.checkpoint.size && batch.root == view.checkpoint.root => {}
         Some(batch) if batch.new_size == view.checkpoint.size => {
             return Err(Failure::damaged(
-                "the checkpoint and the last batch name two roots for one size: a fork",
+                "ledger/checkpoint and ledger.pending name two roots for one size: a fork",
             ));
         }
         Some(batch) if batch.old_size == view.checkpoint.size => {
-            let applied = apply(&files, &tree, &batch, &settings.origin, &keys.log)?;
+            let applied = apply(&files, &tree, &batch, &settings.origin, &keys.log)
+                .map_err(|e| e.during("ledger.pending"))?;
             for entry in &batch.entries {
                 index.append(merkle::leaf_hash(entry), &event::decode(entry)?);
             }
@@ -80,7 +81,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
         Some(batch) => {
             let (old, size) = (batch.old_size, view.checkpoint.size);
             return Err(Failure::damaged(format!(
-                "a batch is pending on {old} entries but the ledger has {size}: one was rolled back"
+                "ledger.pending stands on {old} entries but the ledger has {size}: one was rolled back"
             )));
         }
         // New, or brought back from a copy of the log alone.

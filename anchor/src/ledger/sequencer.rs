@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, RwLock, mpsc::Receiver},
+    sync::{Arc, OnceLock, RwLock, mpsc::Receiver},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use chordae_base::{
 };
 use chordae_chain::{event, merkle::NodeHash};
 
-use super::{LedgerKeys, Mail, Reply, View, apply::apply, files::Files, write_view};
+use super::{LedgerKeys, Mail, Reply, View, Watch, apply::apply, files::Files, write_view};
 use crate::{
     core::{admit::Admitted, batch::Batch, tree::Tree},
     metrics::LedgerMetrics,
@@ -31,6 +31,7 @@ pub(super) struct Sequencer {
     pub(super) origin: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) view: Arc<RwLock<View>>,
+    pub(super) watch: Arc<OnceLock<Watch>>,
     pub(super) metrics: LedgerMetrics,
 }
 
@@ -132,6 +133,9 @@ impl Sequencer {
         )?;
 
         // Durable; now readers may see it, then submitters may be told.
+        if let Some(watch) = self.watch.get() {
+            watch(&applied.text);
+        }
         if let Some(block) = batch.entries.last() {
             let mut view = write_view(&self.view);
             let leaf = event::leaf_hash(block);

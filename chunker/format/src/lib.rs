@@ -26,4 +26,6 @@ mod write;
 pub use layout::{CREATED_BY, DATA_PAGE_S, ZSTD_LEVEL};
 pub use open::{OpenChunk, file_root, open, open_verified, read_meta, read_span};
 pub use rows::ChunkRows;
+#[doc(hidden)]
+pub use seal::seal_through;
 pub use seal::{SealedChunk, seal};

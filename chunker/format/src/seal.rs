@@ -10,7 +10,7 @@ use chordae_chain::{link::Link, meta::ChunkMeta};
 
 use crate::{ChunkRows, open::open, rows::check, write::write};
 
-/// A chunk that was written, read back and verified in this process. Only [`seal`] makes one.
+/// A chunk that was written, read back and verified in this process. Only sealing makes one.
 #[derive(Debug, Clone)]
 pub struct SealedChunk {
     bytes: Bytes,
@@ -50,6 +50,21 @@ impl SealedChunk {
 /// `BadInput` naming the rule that metadata or rows break; `Internal` or `Damaged` when the bytes do
 /// not read back as what was written: then nothing may be stored.
 pub fn seal(meta: ChunkMeta, salt: [u8; 32], rows: &ChunkRows) -> Outcome<SealedChunk> {
+    seal_through(meta, salt, rows, |bytes| bytes)
+}
+
+/// As [`seal`], with memory that may go bad: `between` is given the encoded bytes before they are hashed,
+/// and gives back what memory made of them. For the tests of damage.
+///
+/// # Errors
+/// Those of [`seal`].
+#[doc(hidden)]
+pub fn seal_through(
+    meta: ChunkMeta,
+    salt: [u8; 32],
+    rows: &ChunkRows,
+    between: impl FnOnce(Bytes) -> Bytes,
+) -> Outcome<SealedChunk> {
     meta.check()?;
     check(&meta, rows)?;
     let json = meta.to_json();
@@ -59,7 +74,7 @@ pub fn seal(meta: ChunkMeta, salt: [u8; 32], rows: &ChunkRows) -> Outcome<Sealed
             json.len()
         )));
     }
-    let bytes = write(&meta, json.clone(), &salt, rows)?;
+    let bytes = between(write(&meta, json.clone(), &salt, rows)?);
     let read = open(bytes.clone()).map_err(|e| e.during("reading a sealed chunk back"))?;
     let link = read.link()?;
     // After the hashing and not before: then what was hashed is what is compared.

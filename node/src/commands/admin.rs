@@ -3,9 +3,10 @@
 use chordae_base::{Failure, Outcome, StreamKey, limits, time};
 use serde_json::{Value, json};
 
-use super::{desk::Desk, say, table};
+use super::{desk::Desk, say, socket, table};
 use crate::{
     Verdict, cli,
+    client::{self, Call},
     control::{PartyLine, StreamLine},
     keyfile,
 };
@@ -118,6 +119,28 @@ async fn change(server: &cli::Server, how: &str, body: &Value) -> Outcome<()> {
     let line: StreamLine = Desk::open(server)?.post(&target, body).await?;
     say(line.did);
     Ok(())
+}
+
+pub(super) async fn rollback(command: cli::RollbackCommand) -> Outcome<Verdict> {
+    let cli::RollbackCommand::Accept { data, reason } = command;
+    let call = Call {
+        method: "POST".to_owned(),
+        target: "/v1/admin/rollback/accept".to_owned(),
+        authorization: None,
+        body: Some((
+            "application/json",
+            json!({ "reason": reason }).to_string().into_bytes(),
+        )),
+    };
+    let answer = client::send(&socket(&data), call, limits::ANSWER_BYTES_MAX).await?;
+    if answer.status.as_u16() == 404 {
+        return Err(Failure::refused(
+            "the server runs as always: its folder was not set back",
+        ));
+    }
+    let _: Value = answer.json()?;
+    say("accepted; start the server again");
+    Ok(Verdict::Done)
 }
 
 pub(super) async fn status(args: &cli::StatusArgs) -> Outcome<Verdict> {

@@ -11,27 +11,44 @@ use crate::{
     assemble::settings_of,
     cli::ServeArgs,
     folder::Folder,
-    server::{self, Server},
+    server::{self, Server, Started},
 };
 
 pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
     crate::log::start();
     let home = Folder::new(data_folder(args)?);
     let settings = settings_of(&home, args.config.as_deref())?;
-    let server = Server::start(home, settings, server::real()).await?;
+    let started = Server::start_or_read(home, settings, server::real()).await?;
     // Before "ready": whoever has read that may stop us, and the stop must be an orderly one.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
-    for (what, addr) in server.listening() {
+    let listening = match &started {
+        Started::Whole(server) => server.listening(),
+        Started::Reading(reader) => reader.listening(),
+    };
+    for (what, addr) in listening {
         say(format!("listening {what} {addr}"));
     }
-    say("ready");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = server.failed() => tracing::error!("a part has failed; stopping"),
+    match started {
+        Started::Whole(server) => {
+            say("ready");
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = server.failed() => tracing::error!("a part has failed; stopping"),
+            }
+            server.stop().await?;
+        }
+        Started::Reading(reader) => {
+            say(format!("reading only: {}", reader.shut().why()));
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = reader.accepted() => say("accepted; start again"),
+            }
+            reader.stop().await;
+        }
     }
-    server.stop().await?;
     Ok(Verdict::Done)
 }
 

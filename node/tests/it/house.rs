@@ -24,7 +24,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
             &["chordae-base", "chordae-chain", "chordae-chunk"]
         }
         "chordae-fuzz" => &["chordae-base", "chordae-ingest"],
-        "chordae" | "chordae-benches" => &[
+        "chordae" | "chordae-benches" | "chordae-damage" => &[
             "chordae-base",
             "chordae-chain",
             "chordae-chunk",

@@ -1,0 +1,57 @@
+//! Bytes whose change changes nothing that is said, by name. What is not in this list is a failure.
+
+use crate::{
+    keys,
+    parts::{Part, Said},
+};
+
+/// The kinds, each with its reason.
+pub const KINDS: [(&str, &str); 8] = [
+    (
+        "idle-mark",
+        "the mark that closes an idle journal holds nothing; broken, it is a torn tail: cut, and said",
+    ),
+    (
+        "room",
+        "zeros behind the newest record of the WAL are room taken in advance; what lies there is cut, and said",
+    ),
+    (
+        "unmarked-tail",
+        "the newest event of the outbox is marked by nothing: its head is signed anew, and counts once",
+    ),
+    (
+        "sid-copy",
+        "a session record repeats its id, which its name says; the copy is not read",
+    ),
+    (
+        "past-batch",
+        "once its checkpoint stands, the pending form is history: only its size and root are compared",
+    ),
+    (
+        "time-copy",
+        "the pending batch repeats the time of its block; the block's own counts",
+    ),
+    (
+        keys::DRESS,
+        "line ends of a PEM block, names of parties and white space in the trust file: keys read as what they were",
+    ),
+    (
+        keys::WORDS,
+        "settings are the operator's words: a comment, or another value that may stand there",
+    ),
+];
+
+/// Which kind a damage is, if the part still says what it said.
+pub fn kind(part: Part, before: &Said, after: &Said) -> Option<&'static str> {
+    let same = before.text == after.text;
+    match part {
+        Part::Outbox if after.torn && before.text.starts_with(&after.text) => Some("unmarked-tail"),
+        Part::Wal if same && after.torn => Some("room"),
+        Part::Directory if same => Some("sid-copy"),
+        Part::Past if same => Some("past-batch"),
+        Part::Pending if same => Some("time-copy"),
+        Part::Directory | Part::Ledger | Part::Pending | Part::Past => None,
+        _ if same && after.torn => Some("idle-mark"),
+        _ => None,
+    }
+}
