@@ -136,8 +136,12 @@ async fn connection(
     parts.metrics.connected.set(1);
     tracing::info!(to = %parts.target, "uplink: connected");
     trouble.send_replace(None);
-    backoff.worked();
+    let began = Instant::now();
     let ended = talk.converse(items).await;
+    // A node that shakes hands with everybody, and then shows us the door, is no success.
+    if talk.told || began.elapsed() > limits::UPLINK_RETRY_MAX {
+        backoff.worked();
+    }
     tell(&parts.spool, Said::Gone).await?;
     ended
 }
@@ -164,6 +168,8 @@ struct Talk<'a> {
     courier: Courier<'a>,
     parts: &'a Parts,
     heard: Instant,
+    /// Whether the node has said anything but pleasantries.
+    told: bool,
 }
 
 impl<'a> Talk<'a> {
@@ -183,6 +189,7 @@ impl<'a> Talk<'a> {
             courier: Courier::new(&parts.exchange, &parts.devices, &*parts.clock),
             parts,
             heard: Instant::now(),
+            told: false,
         }
     }
 
@@ -265,6 +272,7 @@ impl<'a> Talk<'a> {
     async fn hear(&mut self) -> Outcome<()> {
         let mut answers = Vec::new();
         while let Some(event) = self.event()? {
+            self.told |= matches!(event, Event::Message(_));
             match event {
                 Event::Message(message) => match wire::read(&message) {
                     Heard::Answer(answer) => answers.push(answer),

@@ -29,6 +29,7 @@ mod service;
 mod session;
 mod spool;
 mod support;
+mod uplink;
 mod uplink_model;
 mod ward;
 mod wire;

@@ -70,6 +70,18 @@ impl Authority {
         self.sign(params)
     }
 
+    /// What a server of this authority accepts with.
+    pub(crate) fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        let (cert, key) = self.server();
+        let material = Material {
+            ca: self.pem().into(),
+            cert: cert.into(),
+            key: key.into(),
+            crl: None,
+        };
+        Tls::fixed(&material).unwrap().acceptor()
+    }
+
     pub(crate) fn client(&self, uris: &[&str]) -> (String, String) {
         self.sign(client_params(uris))
     }

@@ -58,6 +58,7 @@ const FIREWALL: &[(&str, &[&str])] = &[
             "chordae-device-sim",
             "chordae",
             "chordae-benches",
+            "chordae-fuzz",
         ],
     ),
     ("clap", &["chordae", "chordae-device-sim"]),

@@ -9,6 +9,8 @@
 //! is taken must survive being written and read again, and how bytes are cut into reads must not matter.
 
 pub mod mqtt;
+pub mod session;
+pub mod websocket;
 pub mod wire;
 pub mod zmtp;
 
@@ -48,6 +50,21 @@ pub const TARGETS: &[Target] = &[
         name: "mqtt",
         run: mqtt::packets,
         seeds: mqtt::seeds,
+    },
+    Target {
+        name: "mqtt-session",
+        run: session::mqtt,
+        seeds: mqtt::seeds,
+    },
+    Target {
+        name: "zmq-session",
+        run: session::zmq,
+        seeds: session::zmq_seeds,
+    },
+    Target {
+        name: "websocket",
+        run: websocket::stream,
+        seeds: websocket::seeds,
     },
     Target {
         name: "zmtp",

@@ -12,7 +12,7 @@
 
 mod connection;
 mod greet;
-mod websocket;
+pub mod websocket;
 
 use std::{
     net::SocketAddr,

@@ -45,7 +45,7 @@ struct Resumed<S> {
 }
 
 /// A WebSocket as a stream of bytes.
-pub(super) struct Socket<S> {
+pub struct Socket<S> {
     inner: WebSocketStream<Capped<Resumed<S>>>,
     left: Bytes,
 }
@@ -54,11 +54,7 @@ pub(super) struct Socket<S> {
 ///
 /// # Errors
 /// Whatever was wrong with the request; it has been answered.
-pub(super) async fn upgrade<S>(
-    stream: S,
-    head: BytesMut,
-    origins: &[String],
-) -> Result<Socket<S>, Error>
+pub async fn upgrade<S>(stream: S, head: BytesMut, origins: &[String]) -> Result<Socket<S>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
