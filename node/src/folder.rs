@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -90,19 +90,40 @@ impl Folder {
     }
 }
 
-/// Makes a folder that only its owner may enter, with its parents.
+/// Makes a folder that only its owner may enter, with its parents; durable when it returns.
 ///
 /// # Errors
 /// `Io`.
 pub fn make_private(path: &Path) -> Outcome<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| Failure::os(format!("make {}", path.display()), &e))
+    make(path, 0o700).map_err(|e| Failure::os(format!("make {}", path.display()), &e))
 }
 
-/// Writes a new file that only its owner may read; refuses to replace one.
+/// Makes a folder and its missing parents, each synced into its parent.
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    make(parent, mode)?;
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        done => done?,
+    }
+    sync_names(parent)
+}
+
+/// Makes the names in a folder durable: a key whose name is lost with the power is a lost key.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    let here = Path::new(".");
+    let dir = if dir.as_os_str().is_empty() {
+        here
+    } else {
+        dir
+    };
+    File::open(dir)?.sync_all()
+}
+
+/// Writes a new file that only its owner may read; refuses to replace one. Durable when it returns.
 ///
 /// # Errors
 /// `Io` when it exists or cannot be written.
@@ -110,7 +131,7 @@ pub fn write_secret(path: &Path, text: &str) -> Outcome<()> {
     write_new(path, text, 0o600)
 }
 
-/// Writes a new file that anybody may read; refuses to replace one.
+/// Writes a new file that anybody may read; refuses to replace one. Durable when it returns.
 ///
 /// # Errors
 /// `Io` when it exists or cannot be written.
@@ -120,9 +141,8 @@ pub fn write_public(path: &Path, text: &str) -> Outcome<()> {
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Outcome<()> {
     let doing = || format!("write {}", path.display());
-    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        fs::create_dir_all(dir).map_err(|e| Failure::os(doing(), &e))?;
-    }
+    let dir = path.parent().unwrap_or(Path::new(""));
+    make(dir, 0o777).map_err(|e| Failure::os(doing(), &e))?;
     let mut file = OpenOptions::new()
         .create_new(true)
         .write(true)
@@ -131,7 +151,8 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Outcome<()> {
         .map_err(|e| Failure::os(doing(), &e))?;
     file.write_all(text.as_bytes())
         .map_err(|e| Failure::os(doing(), &e))?;
-    file.sync_all().map_err(|e| Failure::os(doing(), &e))
+    let synced = file.sync_all().and_then(|()| sync_names(dir));
+    synced.map_err(|e| Failure::os(doing(), &e))
 }
 
 /// Reads a small text file: regular, bounded, UTF-8.

@@ -7,6 +7,13 @@ use std::process::ExitCode;
 
 use chordae_base::{Failure, FailureKind};
 
+// The controls of the fault tests lose data on purpose; whoever builds for use cannot build one.
+#[cfg(all(
+    not(debug_assertions),
+    any(feature = "control-ack-before-append", feature = "control-no-sync")
+))]
+compile_error!("a control loses data on purpose and exists only as a debug build");
+
 mod adapters;
 pub mod assemble;
 pub mod authority;

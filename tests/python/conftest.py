@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 BIN = pathlib.Path(os.environ.get("CHORDAE_BIN", ROOT / "target/debug/chordae"))
 SIM = pathlib.Path(os.environ.get("DEVICE_SIM_BIN", ROOT / "target/debug/device-sim"))
-CONTROL_BIN = ROOT / "target/control/chordae"
+CONTROL_BIN = pathlib.Path(os.environ.get("CONTROL_DIR", ROOT / "target/control")) / "chordae"
 
 SETTINGS = """
 [mqtt]

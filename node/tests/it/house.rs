@@ -14,7 +14,7 @@ const FILE_LINES_MAX: usize = 600;
 /// Which of our crates each of our crates may name. Services never meet; only the node knows them.
 fn allowed(name: &str) -> &'static [&'static str] {
     match name {
-        "chordae-base" => &[],
+        "chordae-base" | "chordae-powerloss" => &[],
         "chordae-chain" => &["chordae-base"],
         "chordae-chunk" => &["chordae-base", "chordae-chain"],
         "chordae-checker" => &["chordae-base", "chordae-chain", "chordae-chunk"],
@@ -63,6 +63,7 @@ const FIREWALL: &[(&str, &[&str])] = &[
     ),
     ("clap", &["chordae", "chordae-device-sim"]),
     ("rcgen", &["chordae"]),
+    ("fuser", &["chordae-powerloss"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,0 +1,66 @@
+"""`./faults`: the campaign. Prints the seed first, then a line per row, then the scorecard."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import subprocess
+import sys
+import traceback
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import rig  # noqa: E402,F401  (finds the tests' own modules)
+import clock  # noqa: E402
+import disk  # noqa: E402
+import kill  # noqa: E402
+import load  # noqa: E402
+import net  # noqa: E402
+import power  # noqa: E402
+import rust  # noqa: E402
+from score import Score, Watch, table  # noqa: E402
+
+ROWS = {}
+for part in (kill, power, rust, disk, net, clock, load):
+    ROWS |= part.ROWS
+# What the short form leaves out: a log of 1 GiB.
+LONG = ("R01w",)
+
+
+def main():
+    ask = argparse.ArgumentParser(prog="./faults", description="Breaks real servers, and counts what is lost.")
+    ask.add_argument("--short", action="store_true", help="a few cycles of each, about three minutes")
+    ask.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    ask.add_argument("--json", type=pathlib.Path, help="the scorecard, also as this file")
+    ask.add_argument("rows", nargs="*", metavar="ROW", help=f"of {' '.join(sorted(ROWS))}; all of them if none is named")
+    args = ask.parse_args()
+    rows = args.rows or [r for r in sorted(ROWS) if not (args.short and r in LONG)]
+    if unknown := [r for r in rows if r not in ROWS]:
+        ask.error(f"no row {', '.join(unknown)}")
+    print(f"seed {args.seed}", flush=True)
+    scores = []
+    for row in rows:
+        print(f"== {row} (repeat: ./faults {'--short ' if args.short else ''}--seed {args.seed} {row})", flush=True)
+        watch = Watch()
+        try:
+            score = ROWS[row](args.seed, args.short)
+        except Exception as why:
+            traceback.print_exc()
+            score = Score(row, "broke off", args.seed)
+            score.demand(False, f"{type(why).__name__}: {why}")
+        for one in score if isinstance(score, list) else [score]:
+            one.seconds = watch()
+            scores.append(one)
+            print(table([one]), flush=True)
+    print(f"\nfaults, seed {args.seed}, {platform.release()}, {os.cpu_count()} cores\n" + table(scores), flush=True)
+    if args.json:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+        args.json.write_text(json.dumps({"seed": args.seed, "commit": commit, "kernel": platform.release(),
+                                         "rows": [s.line() for s in scores]}, indent=1) + "\n")
+    return 0 if all(s.ok for s in scores) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""R01 kill -9 at random moments, R02 kill -9 at every named point of the order of truth."""
+
+import time
+
+from conftest import BIN, CONTROL_BIN
+from rig import Device, Gone, Ward, Watch, seeds
+from score import Score, percentile
+
+
+def cycles(ward, rng, n, most=0.5):
+    """Kills and starts again n times, each well after acknowledgements came again; seconds to the first one."""
+    took = []
+    for _ in range(n):
+        ward.first_ack(ward.counts(), every=False)
+        time.sleep(rng.uniform(0, most))
+        ward.house.end()
+        took.append(ward.again())
+    return took
+
+
+def r01(seed, short):
+    n = 20 if short else 200
+    score, rng = Score("R01", "kill -9 at random, MQTT and ZeroMQ", seed, cycles=n), seeds(seed)
+    with Ward(slot=10) as ward:
+        ward.go().first_ack(ward.counts(), every=True)
+        took = cycles(ward, rng, n)
+        ward.judge(score)
+    score.figures["restart to first ack p50"] = f"{percentile(took, 50):.2f} s"
+    score.figures["p99"] = f"{percentile(took, 99):.2f} s"
+    score.demand(percentile(took, 99) < 2, "restart to first acknowledgement p99 under 2 s")
+    score.control = control(seed)
+    score.demand(score.control.startswith("lost"), "the control, which acknowledges before the append, must lose")
+    return score
+
+
+def control(seed):
+    """The build that acknowledges before it writes, under the same kills; within five cycles it must lose."""
+    rng, score = seeds(seed), Score("R01", "control", seed)
+    with Ward(binary=CONTROL_BIN, slot=10) as ward:
+        ward.go().first_ack(ward.counts(), every=True)
+        cycles(ward, rng, 5)
+        result = ward.judge(score, control=True)
+    return f"lost {result['lost']} of {result['acknowledged']} in 5 cycles" if result["lost"] else "nothing lost"
+
+
+def big_log(seed, short):
+    """A log of 1 GiB that lies in the page cache: how long a start takes."""
+    score = Score("R01w", "start with a log of 1 GiB, warm", seed, cycles=1)
+    wanted = (32 << 20) if short else (1 << 30)
+    fat = ("--leads", 12, "--rate", 2000, "--frame", "2s", "--encoding", "i16le", "--max-rate", "--burst", 64,
+           "--for", "250000s")
+    fleet = [(f"dev-{n}", "mqtt", fat) for n in range(4)]
+    with Ward(fleet=fleet, slot=3600, wal=4 << 30) as ward:
+        ward.go()
+        folder, watch = ward.house.folder / "wal", Watch()
+
+        def size():
+            return sum(f.stat().st_blocks * 512 for f in folder.glob("*.log"))
+
+        while size() < wanted and watch() < 240:
+            time.sleep(0.05)
+        ward.house.end()
+        have = size()
+        took = ward.again()
+        score.figures["log"] = f"{have >> 20} MiB"
+        score.figures["start to first ack"] = f"{took:.2f} s"
+        score.demand(have >= wanted, f"a log of {wanted >> 20} MiB; it grew to {have >> 20}")
+        score.demand(took < 2, "first acknowledgement within 2 s")
+        for device in ward.devices:
+            device.finish()
+        score.acknowledged = sum(d.acked.read_text().count("\n") for d in ward.devices)
+        score.stored = score.acknowledged
+    return score
+
+
+# Where each step of the order of truth shows on the disk; what is not met in a run is a failure of the row.
+NAMED = {
+    "a WAL write": ("write", "data/wal/*.log"),
+    "b WAL sync": ("sync", "data/wal/*.log"),
+    "b first frames: did in the registry": ("sync", "data/registry/"),
+    "c chunk file made": ("create", ".parquet"),
+    "c chunk bytes": ("write", ".parquet"),
+    "c chunk sync": ("sync", ".parquet"),
+    "c chunk name": ("syncdir", "data/chunks/"),
+    "d link write": ("write", "data/links/"),
+    "d link sync": ("sync", "data/links/"),
+    "f anchor's bytes": ("sync", "data/ledger"),
+    "g checkpoint": ("rename", "checkpoint"),
+    "start: log rewritten": ("rename", "data/wal/"),
+    "start: log rewritten, name": ("syncdir", "data/wal"),
+}
+
+
+def strike(ward, op, place, n, when, how="keep"):
+    """One life: the power (or the process) ends at that operation; True if it came to it."""
+    ward.disk.cut(op, place, n, when)
+    reached = None
+    try:
+        ward.house.start()
+        reached = ward.disk.wait(3)
+        if not reached and ward.house.alive():
+            # An orderly stop does what only a stop does.
+            ward.house.process.terminate()
+            reached = ward.disk.wait(5)
+    except Gone:
+        reached = ward.disk.wait(0)
+    ward.house.end()
+    ward.disk.say(f"lose {how} {n}")
+    return reached
+
+
+# 100 MB in frames of 96 kB: more than a segment of the log.
+FAT = ("--leads", 12, "--rate", 2000, "--frame", "2s", "--encoding", "i16le", "--max-rate", "--burst", 16, "--precomputed", "--for", "2000s")
+
+
+def trimmed(ward, rng, name):
+    """Step e: a log is trimmed once a segment of it is full and all of it is in linked chunks."""
+    ward.disk.cut("remove", "data/wal/", 1, rng.choice(["before", "after"]))
+    ward.house.start()
+    ward.devices.append(Device(ward.base, ward.house, name, "mqtt", *FAT))
+    reached = ward.disk.wait(90)
+    ward.house.end()
+    ward.disk.say("lose keep 0")
+    return reached
+
+
+def survey(ward):
+    """All points that a life with a start, streaming, seals and a stop goes through."""
+    ward.go().first_ack(ward.counts(), every=True)
+    time.sleep(3)
+    ward.house.stop()
+    ward.house.start()
+    time.sleep(2)
+    ward.house.end()
+    return ward.disk.points()
+
+
+def r02(seed, short):
+    score, rng = Score("R02", "kill -9 at every named point", seed), seeds(seed)
+    fat = [f"dev-fat-{n}" for n in range(1 if short else 3)]
+    with Ward(on="power", slot=10, also=fat) as ward:
+        points = survey(ward)
+        ours = {p: n for p, n in points.items() if not any(w in p[1] for w in ("control.sock", "keys/"))}
+        chosen = [p for p in ours for _ in range(3)]
+        if short:
+            chosen = [rng.choice([p for p in ours if p[0] == op and where in p[1]] or [("any", where)])
+                      for op, where in NAMED.values()]
+        met = {}
+        for op, place in chosen:
+            most = max(1, min(ours.get((op, place), 1) // 4, 40))
+            at = (op, place, rng.randint(1, most), rng.choice(["before", "after"]))
+            reached = strike(ward, *at)
+            met[op, place] = met.get((op, place), 0) + bool(reached)
+            score.cycles += 1
+        for name in fat:
+            met["remove", "e WAL trimmed"] = met.get(("remove", "e WAL trimmed"), 0) + bool(trimmed(ward, rng, name))
+            score.cycles += 1
+        ward.house.start()
+        ward.judge(score)
+    for name, (op, where) in {**NAMED, "e WAL trimmed": ("remove", "e WAL")}.items():
+        hits = sum(n for (o, p), n in met.items() if o == op and where in p)
+        score.demand(hits >= (1 if short else 3), f"point '{name}' was struck {hits} times")
+    score.figures["points"] = len({p for p, n in met.items() if n})
+    score.figures["lives cut"] = sum(met.values())
+    score.control = "as R05"
+    return score
+
+
+ROWS = {"R01": r01, "R01w": big_log, "R02": r02}
+
