@@ -7,7 +7,7 @@ import subprocess
 from rig import ROOT, TARGET
 from score import Score, from_line
 
-WORLD = pathlib.Path(os.environ.get("WORLD_BIN", TARGET / "chordae-world"))
+WORLD, DAMAGE = (pathlib.Path(os.environ.get(f"{name.upper()}_BIN", TARGET / f"chordae-{name}")) for name in ("world", "damage"))
 
 
 def ran(rows, command, seed):
@@ -31,13 +31,11 @@ def r04(seed, short):
     return ran(["R04"], [WORLD, "--seeds", 300 if short else 20000, "--from", seed % 1_000_000, "--json"], seed)
 
 
-def damage(seed, short):
-    rows = ["R09", "R10", "R11", "R12"]
-    command = ["cargo", "test", "--locked", "--quiet", "-p", "chordae-damage", "--", "--nocapture", "--test-threads=1"]
-    return ran(rows, command, seed)
+def damage(row):
+    """One row of chordae-damage."""
+    return lambda seed, short: ran([row], [DAMAGE, *["--short"][:short], "--seed", seed, row], seed)
 
 
-ROWS = {name: row for name, row, there in (
-    ("R04", r04, ROOT / "device-sim/world/Cargo.toml"),
-    ("R09-R12", damage, ROOT / "tests/damage/Cargo.toml"),
-) if there.exists()}
+ROWS = {f"R{n:02}": damage(f"R{n:02}") for n in (9, 10, 11, 12) if (ROOT / "tests/damage/Cargo.toml").exists()}
+if (ROOT / "device-sim/world/Cargo.toml").exists():
+    ROWS["R04"] = r04

@@ -47,12 +47,17 @@ class Score:
         return {**asdict(self), "ok": self.ok}
 
 
+WHAT = {"R04": "the house under one seed", "R09": "each byte of a chunk, eight bits", "R10": "each byte of the other files",
+        "R11": "structural edits", "R12": "a bit flips before the anchor"}
+
+
 def from_line(text):
     """A row that another program ran: `SCORE {json}`."""
     data = json.loads(text.removeprefix("SCORE "))
     known = {k: data[k] for k in ("row", "seed", "cycles", "acknowledged", "stored", "lost", "duplicate", "phantom", "control")
              if k in data}
-    score = Score(what=data.get("what", ""), **known)
+    score = Score(what=data.get("what", WHAT.get(data["row"], "")), **known)
+    score.wrong += data.get("wrong", [])
     score.figures = {k: v for k, v in data.items() if k not in asdict(score) and k != "ok"} | data.get("figures", {})
     score.demand(data.get("ok") is True, data.get("why", f"{score.row} says it is not green"))
     return score
