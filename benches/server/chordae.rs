@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc};
 use chordae_base::{
     DeviceId, Failure, Outcome, RangeSet, StreamKey, limits,
     record::WalRecord,
-    seams::real::{OsClock, OsDisk, OsEntropy},
+    seams::{
+        Threads,
+        real::{OsClock, OsDisk, OsEntropy},
+    },
     wire::Frame,
 };
 use chordae_ingest::{
@@ -87,6 +90,7 @@ pub(super) fn serve(kind: Kind, listen: SocketAddr, dir: &Path, devices: usize) 
     let recovered = Ingest::open(Parts {
         disk: Arc::new(OsDisk),
         clock: Arc::new(OsClock),
+        threads: Threads::of_the_machine(),
         wal: WalSettings::new(dir.join(WAL_DIR)),
         quarantine_dir: dir.join("quarantine"),
         registry: Arc::clone(&registry),
@@ -111,6 +115,7 @@ pub(super) fn serve(kind: Kind, listen: SocketAddr, dir: &Path, devices: usize) 
         disk: Arc::new(OsDisk),
         clock: Arc::new(OsClock),
         entropy: Arc::new(OsEntropy),
+        threads: Threads::of_the_machine(),
         dir: dir.join("mqtt"),
         metrics: prometheus::Registry::new(),
     })?;

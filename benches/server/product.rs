@@ -1,7 +1,7 @@
 //! All of chordae, as `chordae serve` assembles it: doors, log, windower, sealer, notary, ledger, with its
 //! threads and its queues, over a data folder of its own. Slots of ten seconds, so that it seals all the time.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use chordae::{
     assemble::apart,
@@ -14,6 +14,7 @@ use chordae_base::{
     DeviceId, Failure, Outcome,
     seams::real::{OsClock, OsEntropy},
 };
+use chordae_ingest::fanout::RouterFanout;
 use chordae_storage::registry::{Device, DeviceKind};
 
 use super::{tell, until_told};
@@ -46,7 +47,12 @@ pub(super) fn serve(dir: &Path, devices: usize) -> Outcome<()> {
     init::make(&data, Some("bench.example"), &[], &OsClock, &OsEntropy)?;
     let settings = Settings::parse(SETTINGS, &[])?;
     runtime.block_on(async {
-        let server = Server::start(Folder::new(&data), settings, real()).await?;
+        let server = Server::start(
+            Folder::new(&data),
+            settings,
+            real(Arc::new(RouterFanout::start()?)),
+        )
+        .await?;
         let registry = std::sync::Arc::clone(&server.house().registry);
         apart(move || {
             (0..devices).try_for_each(|n| {

@@ -18,13 +18,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use chordae_base::{
-    Failure, Outcome, limits,
-    seams::{Clock, Disk, Entropy},
+    Outcome, limits,
+    seams::{Clock, Disk, Entropy, Thread, Threads},
 };
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -54,6 +53,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Ids of commands.
     pub entropy: Arc<dyn Entropy>,
+    /// Where it runs and waits.
+    pub threads: Threads,
     /// The journal's folder, `mqtt/` of the data folder.
     pub dir: PathBuf,
     /// Where its counters are registered.
@@ -63,7 +64,7 @@ pub struct Parts {
 /// A running exchange.
 pub struct Exchange {
     handle: ExchangeHandle,
-    thread: JoinHandle<Outcome<()>>,
+    thread: Thread<Outcome<()>>,
 }
 
 impl Exchange {
@@ -110,10 +111,10 @@ impl Exchange {
             entries: Vec::new(),
             times: Times::default(),
         };
-        let thread = thread::Builder::new()
-            .name("exchange".into())
-            .spawn(move || serve(turner, mailbox))
-            .map_err(|err| Failure::os("start the exchange thread", &err))?;
+        let threads = parts.threads.clone();
+        let thread = parts
+            .threads
+            .spawn("exchange", move || serve(turner, mailbox, &threads))?;
         Ok(Self { handle, thread })
     }
 
@@ -130,38 +131,37 @@ impl Exchange {
         drop(self.handle);
         self.thread
             .join()
-            .unwrap_or_else(|_| Err(Failure::internal("the exchange thread panicked")))
+            .map_err(|panicked| panicked.during("the exchange"))?
     }
 }
 
 /// The loop. Returns when it is stopped, when every handle is gone, or at the first failure.
-fn serve(mut turner: Turner, mailbox: Mailbox) -> Outcome<()> {
+fn serve(mut turner: Turner, mailbox: Mailbox, threads: &Threads) -> Outcome<()> {
     let mut letters = mailbox.letters;
-    let ended = serve_until(&mut turner, &mut letters);
+    let ended = serve_until(&mut turner, &mut letters, threads);
     if let Err(failure) = &ended {
         tracing::error!(%failure, "the exchange ends; nothing is answered any more");
     }
     ended
 }
 
-fn serve_until(turner: &mut Turner, letters: &mut mpsc::Receiver<Letter>) -> Outcome<()> {
-    // Only for its timer: a blocking receive of a tokio channel knows no timeout.
-    let waiter = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|err| Failure::os("start the exchange timer", &err))?;
+fn serve_until(
+    turner: &mut Turner,
+    letters: &mut mpsc::Receiver<Letter>,
+    threads: &Threads,
+) -> Outcome<()> {
     loop {
         let wait = if turner.busy.is_empty() {
             TICK
         } else {
             BUSY_TICK
         };
-        let first = waiter.block_on(async { tokio::time::timeout(wait, letters.recv()).await });
+        let first = threads.wait_for(wait, letters.recv());
         let mut batch = Vec::new();
         match first {
-            Ok(None) => return turner.finish(),
-            Ok(Some(letter)) => batch.push(letter),
-            Err(_) => {}
+            Some(None) => return turner.finish(),
+            Some(Some(letter)) => batch.push(letter),
+            None => {}
         }
         let mut bytes: usize = batch.iter().map(Letter::bytes).sum();
         while batch.len() < limits::COMMIT_RECORDS_MAX && bytes < BATCH_BYTES_MAX {

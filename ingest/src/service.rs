@@ -14,19 +14,14 @@
 //! News from the chunker (covered, trim) never goes through the mailbox: it lies in a letterbox that is
 //! looked into every turn, so that neither side can block the other for ever.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chordae_base::{
-    Failure, Outcome, RangeSet, StreamKey,
+    Outcome, RangeSet, StreamKey,
     journal::TornTail,
     limits,
     record::WalRecord,
-    seams::{Clock, Disk},
+    seams::{Clock, Disk, Thread, Threads},
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -58,6 +53,8 @@ pub struct Parts {
     pub disk: Arc<dyn Disk>,
     /// Wall and monotonic time.
     pub clock: Arc<dyn Clock>,
+    /// Where it runs and waits.
+    pub threads: Threads,
     /// The log.
     pub wal: WalSettings,
     /// The quarantine's folder.
@@ -79,7 +76,7 @@ pub struct Parts {
 /// A running service.
 pub struct Ingest {
     handle: IngestHandle,
-    thread: JoinHandle<Outcome<()>>,
+    thread: Thread<Outcome<()>>,
 }
 
 impl Ingest {
@@ -126,7 +123,7 @@ impl Ingest {
         drop(self.handle);
         self.thread
             .join()
-            .unwrap_or_else(|_| Err(Failure::internal("the ingest thread panicked")))
+            .map_err(|panicked| panicked.during("ingest"))?
     }
 }
 
@@ -199,10 +196,8 @@ impl Recovered {
             idle_since_mono: 0,
         };
         turner.begin()?;
-        let thread = thread::Builder::new()
-            .name("ingest".into())
-            .spawn(move || serve(turner, arrivals, &letters))
-            .map_err(|err| Failure::os("start the ingest thread", &err))?;
+        let threads = turner.parts.threads.clone();
+        let thread = threads.spawn("ingest", move || serve(turner, arrivals, &letters))?;
         Ok(Ingest { handle, thread })
     }
 }
@@ -225,18 +220,14 @@ fn serve_until(
     arrivals: &mut mpsc::Receiver<Message>,
     letters: &Letterbox,
 ) -> Outcome<()> {
-    // Only for its timer: a blocking receive of a tokio channel knows no timeout.
-    let waiter = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(|err| Failure::os("start the ingest timer", &err))?;
+    let threads = turner.parts.threads.clone();
     loop {
-        let first = waiter.block_on(async { tokio::time::timeout(TICK, arrivals.recv()).await });
+        let first = threads.wait_for(TICK, arrivals.recv());
         let (mut batch, mut bytes, mut count) = (Vec::new(), 0, 0);
         let mut next = match first {
-            Ok(None) => return turner.finish(),
-            Ok(message) => message,
-            Err(_) => arrivals.try_recv().ok(),
+            Some(None) => return turner.finish(),
+            Some(message) => message,
+            None => arrivals.try_recv().ok(),
         };
         while let Some(message) = next {
             bytes += message.bytes();

@@ -109,7 +109,7 @@ impl Turner {
         if cfg!(feature = "control-ack-before-append") {
             // The negative control: told first, written a moment later, as a broker with a lazy log does.
             self.tell(&mut todo);
-            std::thread::sleep(CONTROL_LAZY);
+            self.parts.threads.sleep(CONTROL_LAZY);
         }
         let positions = self.commit(&mut todo)?;
         self.tell(&mut todo);

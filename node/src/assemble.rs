@@ -12,25 +12,21 @@
 
 mod archive;
 
-use std::{
-    path::Path,
-    sync::{Arc, mpsc::SyncSender, mpsc::sync_channel},
-    thread::JoinHandle,
-};
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use chordae_anchor::{Ledger, Notary, NotaryParts, NotarySettings, core::notary::Cadence};
 use chordae_base::{
     Did, Failure, FailureKind, Outcome, StreamKey, StreamPlan, limits,
     record::WalRecord,
-    seams::{Clock, Disk, Entropy},
+    seams::{Clock, Disk, Entropy, Mailbox, Thread, Threads},
 };
 use chordae_chain::trust::TrustFile;
 use chordae_chunker::{self as chunker, Chunker, Input};
 use chordae_ingest::{
     core::{admission::AdmissionLimits, ports::Downstream},
     exchange::{self, Exchange, ExchangeHandle},
-    fanout::{Fanout, RouterFanout},
+    fanout::Fanout,
     mailbox::IngestHandle,
     metrics::Metrics as IngestMetrics,
     service::{self as ingest, Ingest},
@@ -60,6 +56,10 @@ pub struct Seams {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Threads, mailboxes, waiting.
+    pub threads: Threads,
+    /// The way to bedside monitors.
+    pub fanout: Arc<dyn Fanout>,
 }
 
 /// Everything that runs, without its sockets.
@@ -90,13 +90,17 @@ pub struct House {
     pub trust: TrustFile,
     ingest_loop: Ingest,
     exchange_loop: Exchange,
-    births: tokio::task::JoinHandle<()>,
-    windower: JoinHandle<Outcome<()>>,
+    births: Thread<()>,
+    windower: Thread<Outcome<()>>,
+    threads: Threads,
 }
 
 /// The way into the windower.
 #[derive(Clone)]
-pub struct Feed(SyncSender<Input>);
+pub struct Feed {
+    input: Mailbox<Input>,
+    threads: Threads,
+}
 
 impl Feed {
     /// Sends; waits while the windower is behind.
@@ -104,7 +108,7 @@ impl Feed {
     /// # Errors
     /// `Io` when it has ended.
     pub fn send(&self, input: Input) -> Outcome<()> {
-        self.0
+        self.input
             .send(input)
             .map_err(|_| Failure::io("the windower has ended; see its first error"))
     }
@@ -120,17 +124,13 @@ impl Feed {
         from_ns: i64,
         persist: Box<dyn FnOnce() -> Outcome<()> + Send>,
     ) -> Outcome<()> {
-        let (reply, answer) = sync_channel(1);
-        self.send(Input::Replan {
+        self.ask(|reply| Input::Replan {
             stream: stream.clone(),
             plan,
             from_ns,
             persist,
             reply,
-        })?;
-        answer
-            .recv()
-            .map_err(|_| Failure::io("the windower has ended"))?
+        })?
     }
 
     /// Runs `take` if the did has no row yet; whether it did (see [`Input::Claim`]).
@@ -143,16 +143,28 @@ impl Feed {
         did: Did,
         take: Box<dyn FnOnce() -> Outcome<()> + Send>,
     ) -> Outcome<bool> {
-        let (reply, answer) = sync_channel(1);
-        self.send(Input::Claim {
+        self.ask(|reply| Input::Claim {
             stream: stream.clone(),
             did,
             take,
             reply,
-        })?;
+        })?
+    }
+
+    /// How the windower is; comes after all that was sent before.
+    ///
+    /// # Errors
+    /// `Io` when it has ended.
+    pub fn status(&self) -> Outcome<chunker::Status> {
+        self.ask(|reply| Input::Status { reply })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Mailbox<T>) -> Input) -> Outcome<T> {
+        let (reply, answer) = self.threads.mailbox(1);
+        self.send(question(reply))?;
         answer
             .recv()
-            .map_err(|_| Failure::io("the windower has ended"))?
+            .map_err(|_| Failure::io("the windower has ended"))
     }
 }
 
@@ -190,16 +202,16 @@ impl chunker::replay::Recovered for Replayed {
 /// Makes every part of a server over a data folder. Blocks on the disk; call it on a thread that may.
 ///
 /// # Errors
-/// `Damaged` when a log contradicts itself, naming the place; `Refused` for a key file that others can
-/// read; `Io`.
+/// `Damaged` when a log contradicts itself, naming the place; `Io`.
 pub fn build(
     home: &Folder,
+    keys: Keyring,
     settings: &Settings,
     seams: &Seams,
     metrics: &prometheus::Registry,
     ready: &Readiness,
 ) -> Outcome<House> {
-    match start(home, settings, seams, metrics, ready)? {
+    match start(home, keys, settings, seams, metrics, ready)? {
         Built::Whole(house) => Ok(*house),
         Built::Reading(reading) => Err(Failure::io(reading.shut.why())),
     }
@@ -219,6 +231,7 @@ pub enum Built {
 /// Those of [`build`].
 pub fn start(
     home: &Folder,
+    keys: Keyring,
     settings: &Settings,
     seams: &Seams,
     metrics: &prometheus::Registry,
@@ -228,18 +241,23 @@ pub fn start(
         disk,
         clock,
         entropy,
+        threads,
+        fanout,
     } = seams.clone();
-    let (archive, recall) = Archive::open(home, settings, seams, metrics, ready)?;
+    let (archive, recall) = Archive::open(home, keys, settings, seams, metrics, ready)?;
     if let Some(shut) = archive.set_back()? {
-        let reading = archive.read_only(shut, recall, settings, &clock, metrics)?;
+        let reading = archive.read_only(shut, recall, settings, seams, metrics)?;
         return Ok(Built::Reading(Box::new(reading)));
     }
-    let fanout: Arc<dyn Fanout> = Arc::new(RouterFanout::start()?);
     let ingest_metrics = IngestMetrics::register(metrics)?;
     let opened = Ingest::open(ingest::Parts {
         disk: Arc::clone(&disk),
         clock: Arc::clone(&clock),
-        wal: WalSettings::new(home.wal()),
+        threads: threads.clone(),
+        wal: WalSettings {
+            dir: home.wal(),
+            segment_bytes: settings.wal.segment_bytes,
+        },
         quarantine_dir: home.quarantine(),
         registry: Arc::new(Known(Arc::clone(&archive.registry))),
         history: Arc::new(Stored {
@@ -257,13 +275,13 @@ pub fn start(
         // Damage is another thing: there the start stops, and nothing is served over it.
         Err(failure) if failure.kind == FailureKind::Io => {
             let shut = Shut::Log(failure.why);
-            let reading = archive.read_only(shut, recall, settings, &clock, metrics)?;
+            let reading = archive.read_only(shut, recall, settings, seams, metrics)?;
             return Ok(Built::Reading(Box::new(reading)));
         }
         opened => opened?,
     };
     archive.watched(ready);
-    let service = archive.serving(recall, settings, Arc::clone(&clock), metrics)?;
+    let service = archive.serving(recall, settings, seams, metrics)?;
     let Archive {
         keys: Keyring {
             provider, trust, ..
@@ -288,6 +306,7 @@ pub fn start(
             trail: Arc::new(Head(trail.clone())),
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
+            threads: threads.clone(),
         },
         &NotarySettings {
             data_dir: home.root().to_owned(),
@@ -303,6 +322,7 @@ pub fn start(
         disk: Arc::clone(&disk),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
+        threads: threads.clone(),
         dir: home.mqtt(),
         metrics: metrics.clone(),
     })?;
@@ -316,6 +336,7 @@ pub fn start(
             plans: Box::new(Known(Arc::clone(&registry))),
             entropy,
             clock: Arc::clone(&clock),
+            threads: threads.clone(),
             stored: Box::new(Chunks(Arc::clone(&catalogue))),
             recovered: Box::new(Replayed {
                 reader: recovered.frame_source(),
@@ -324,12 +345,15 @@ pub fn start(
         },
         metrics,
     )?;
-    let feed = Feed(input);
+    let feed = Feed {
+        input,
+        threads: threads.clone(),
+    };
     // The windower answers once it has replayed: no door opens, and nobody is told "ready", before.
     ready.set("log", Some("replaying the write-ahead log".into()));
     let join = replayed(&feed, join)?;
     ready.set("log", None);
-    let (downstream, births) = Births::new(feed.clone(), exchange.clone())?;
+    let (downstream, births) = Births::new(feed.clone(), exchange.clone(), &threads)?;
     let ingest_loop = recovered.run(Box::new(downstream))?;
     let ingest = ingest_loop.handle();
     news.reach(ingest.clone());
@@ -351,13 +375,13 @@ pub fn start(
         exchange_loop,
         births,
         windower: join,
+        threads,
     })))
 }
 
 /// Waits for the windower's replay; its own error if it failed.
-fn replayed(feed: &Feed, join: JoinHandle<Outcome<()>>) -> Outcome<JoinHandle<Outcome<()>>> {
-    let (reply, answer) = sync_channel(1);
-    if feed.send(Input::Status { reply }).is_ok() && answer.recv().is_ok() {
+fn replayed(feed: &Feed, join: Thread<Outcome<()>>) -> Outcome<Thread<Outcome<()>>> {
+    if feed.status().is_ok() {
         return Ok(join);
     }
     match join.join() {
@@ -386,16 +410,16 @@ fn admission(settings: &Settings) -> AdmissionLimits {
 
 impl House {
     /// The orderly stop, after the doors are closed: everything that was acknowledged is sealed, linked and
-    /// anchored when it returns.
+    /// anchored when it returns. Blocks.
     ///
     /// # Errors
     /// The first failure; what was acknowledged is in the log then, and sealed at the next start.
-    pub async fn stop(self) -> Outcome<()> {
+    pub fn stop(self) -> Outcome<()> {
         // A loop that has failed already cannot be stopped; its own error is the one to report.
-        let asked = self.ingest.stop().await;
+        let asked = self.threads.wait(self.ingest.stop());
         // The last births are announced before the exchange stops.
-        self.births.await.ok();
-        let hushed = self.exchange.stop().await;
+        let announced = self.births.join();
+        let hushed = self.threads.wait(self.exchange.stop());
         let Self {
             ingest_loop,
             exchange_loop,
@@ -408,31 +432,24 @@ impl House {
             ..
         } = self;
         drop((ingest, exchange));
-        apart(move || {
-            let hushed = exchange_loop.join().and(hushed);
-            ingest_loop.join().and(asked)?;
-            let (reply, stopped) = sync_channel(1);
-            feed.send(Input::Stop { reply })?;
-            let stopped = stopped
-                .recv()
-                .map_err(|_| Failure::io("the windower ended early"));
-            drop(feed);
-            windower
-                .join()
-                .map_err(|_| Failure::internal("the windower panicked"))??;
-            let stopped = stopped?;
-            if stopped.gaps > 0 {
-                tracing::warn!(
-                    gaps = stopped.gaps,
-                    "buckets could not be sealed; the next start tries again"
-                );
-            }
-            notary.settle()?;
-            notary.stop();
-            ledger.stop();
-            hushed
-        })
-        .await
+        let hushed = exchange_loop.join().and(hushed).and(announced);
+        ingest_loop.join().and(asked)?;
+        let stopped = feed.ask(|reply| Input::Stop { reply });
+        drop(feed);
+        windower
+            .join()
+            .map_err(|panicked| panicked.during("the windower"))??;
+        let stopped = stopped?;
+        if stopped.gaps > 0 {
+            tracing::warn!(
+                gaps = stopped.gaps,
+                "buckets could not be sealed; the next start tries again"
+            );
+        }
+        notary.settle()?;
+        notary.stop();
+        ledger.stop();
+        hushed
     }
 }
 

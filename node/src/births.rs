@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! ingest ─records─▶ Births ─▶ windower
-//!                     └─births─▶ [bounded] ─▶ a task: retained already? else published
+//!                     └─births─▶ [bounded] ─▶ a thread: retained already? else published
 //! ```
 //!
 //! A crash between log and exchange loses nothing: the state that every start writes hands all known
@@ -12,33 +12,36 @@
 use std::collections::BTreeMap;
 
 use chordae_base::{
-    Failure, Outcome, StreamKey, limits,
+    Outcome, StreamKey, limits,
     record::{BirthRecord, WalRecord},
+    seams::{Mail, Mailbox, Thread, Threads},
 };
 use chordae_ingest::{
     core::{exchange::message::Message, ports::Downstream},
     exchange::ExchangeHandle,
 };
-use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 
 /// See the module.
 pub(crate) struct Births<D> {
     below: D,
-    out: mpsc::Sender<Message>,
+    out: Mailbox<Message>,
     /// Receive time of the newest birth of each stream.
     newest: BTreeMap<StreamKey, i64>,
 }
 
 impl<D: Downstream> Births<D> {
-    /// In front of `below`; the task ends when this is dropped. Called within a tokio runtime.
+    /// In front of `below`; the thread ends when this is dropped.
     ///
     /// # Errors
-    /// `Internal` outside of a runtime.
-    pub(crate) fn new(below: D, exchange: ExchangeHandle) -> Outcome<(Self, JoinHandle<()>)> {
-        let runtime = Handle::try_current()
-            .map_err(|_| Failure::internal("births are announced within a runtime"))?;
-        let (out, births) = mpsc::channel(limits::BIRTHS_QUEUE);
-        let announcing = runtime.spawn(announce(births, exchange));
+    /// `Io` when the machine has no thread to give.
+    pub(crate) fn new(
+        below: D,
+        exchange: ExchangeHandle,
+        threads: &Threads,
+    ) -> Outcome<(Self, Thread<()>)> {
+        let (out, births) = threads.mailbox(limits::BIRTHS_QUEUE);
+        let waiting = threads.clone();
+        let announcing = threads.spawn("births", move || announce(&births, &exchange, &waiting))?;
         let newest = BTreeMap::new();
         let births = Self { below, out, newest };
         Ok((births, announcing))
@@ -60,8 +63,8 @@ impl<D: Downstream> Births<D> {
             retain: true,
             ..Message::default()
         };
-        // The task ends only with its runtime.
-        self.out.blocking_send(message).ok();
+        // The thread ends after this.
+        self.out.send(message).ok();
     }
 }
 
@@ -89,13 +92,13 @@ impl<D: Downstream> Downstream for Births<D> {
     }
 }
 
-async fn announce(mut births: mpsc::Receiver<Message>, exchange: ExchangeHandle) {
-    while let Some(message) = births.recv().await {
-        let retained = exchange.retained(&message.topic).await;
+fn announce(births: &Mail<Message>, exchange: &ExchangeHandle, threads: &Threads) {
+    for message in births.iter() {
+        let retained = threads.wait(exchange.retained(&message.topic));
         if retained.is_ok_and(|there| there.as_ref() == Some(&message.payload)) {
             continue;
         }
-        if let Err(failure) = exchange.publish(message).await {
+        if let Err(failure) = threads.wait(exchange.publish(message)) {
             tracing::warn!(%failure, "a birth is not retained for monitors; the next start tries again");
         }
     }

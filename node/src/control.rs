@@ -18,7 +18,6 @@ use axum::{
     routing::get,
 };
 use chordae_base::{DeviceId, Did, Failure, FailureKind, KeyId, Outcome, seams::Clock};
-use chordae_chunker::Input;
 use chordae_ingest::{exchange::ExchangeHandle, mailbox::IngestHandle};
 use chordae_storage::{Catalogue, directory::Directory, registry::Registry};
 use serde_json::{Value, json};
@@ -112,14 +111,7 @@ async fn sessions(State(c): Shared) -> Answer<Value> {
 
 async fn status(State(c): Shared) -> Answer<Value> {
     let feed = c.feed.clone();
-    let chunker = apart(move || {
-        let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        feed.send(Input::Status { reply })?;
-        answer
-            .recv()
-            .map_err(|_| Failure::io("the chunker has ended"))
-    })
-    .await?;
+    let chunker = apart(move || feed.status()).await?;
     Ok(Json(c.status.show(&c, &chunker)))
 }
 

@@ -99,6 +99,7 @@ impl Gateway {
             disk: Arc::clone(&seams.disk),
             clock: Arc::clone(&seams.clock),
             entropy: Arc::clone(&seams.entropy),
+            threads: seams.threads.clone(),
             dir: data.join("mqtt"),
             metrics: registry,
         };

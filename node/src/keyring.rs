@@ -17,7 +17,7 @@ use crate::{
     keyfile,
 };
 
-/// See the module. Made by [`open`] only.
+/// See the module. The product has it from [`open`] only.
 #[derive(Clone)]
 pub struct Keyring {
     /// Signs anchors; grants are sealed to it.

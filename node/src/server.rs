@@ -5,7 +5,7 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Ar
 use axum::{Router, serve::Listener};
 use chordae_base::{
     Failure, Outcome, limits,
-    seams::{Clock, real},
+    seams::{Clock, Threads, real},
 };
 use chordae_ingest::{
     core::ports::Registry,
@@ -14,6 +14,7 @@ use chordae_ingest::{
         tls::Tls,
         zmq::{self, ZmqDoor},
     },
+    fanout::Fanout,
 };
 use chordae_query::http;
 use tokio::{
@@ -29,6 +30,7 @@ use crate::{
     bridge,
     control::{self, Control},
     folder::{self, Folder},
+    keyring,
     listen::{self, TlsListener},
     observe::{self, Readiness},
     reading::{Opening, ReadServer},
@@ -38,12 +40,14 @@ use crate::{
     tls,
 };
 
-/// The seams of the product.
-pub fn real() -> Seams {
+/// The seams of the product, with its way to bedside monitors.
+pub fn real(fanout: Arc<dyn Fanout>) -> Seams {
     Seams {
         disk: Arc::new(real::OsDisk),
         clock: Arc::new(real::OsClock),
         entropy: Arc::new(real::OsEntropy),
+        threads: Threads::of_the_machine(),
+        fanout,
     }
 }
 
@@ -136,8 +140,11 @@ impl Server {
         let (home2, settings2, ready2) = (home.clone(), settings.clone(), ready.clone());
         let (clock, disk) = (Arc::clone(&seams.clock), Arc::clone(&seams.disk));
         let (entropy, metrics2) = (Arc::clone(&seams.entropy), metrics.clone());
-        let built =
-            apart(move || assemble::start(&home2, &settings2, &seams, &metrics2, &ready2)).await?;
+        let built = apart(move || {
+            let keys = keyring::open(&home2)?;
+            assemble::start(&home2, keys, &settings2, &seams, &metrics2, &ready2)
+        })
+        .await?;
         let house = match built {
             Built::Whole(house) => *house,
             Built::Reading(reading) => {
@@ -302,7 +309,8 @@ impl Server {
         if let Some(bridge) = self.bridge {
             bridge.stop().await;
         }
-        let stopped = self.house.stop().await;
+        let house = self.house;
+        let stopped = apart(move || house.stop()).await;
         self.stopping.send_replace(true);
         for task in self.serving {
             // Readers in mid-answer get a moment; then the process ends.

@@ -106,6 +106,8 @@ pub struct Metrics {
 pub struct Wal {
     /// Most bytes the log may hold.
     pub max_bytes: u64,
+    /// Bytes of one file of the log.
+    pub segment_bytes: u64,
     /// Doors stop below this much free disk (never less than 3/4 of `max_bytes`).
     pub min_free_bytes: u64,
 }
@@ -200,6 +202,7 @@ impl Default for Wal {
     fn default() -> Self {
         Self {
             max_bytes: limits::WAL_BYTES_MAX,
+            segment_bytes: limits::WAL_SEGMENT_BYTES,
             min_free_bytes: limits::DISK_FREE_MIN,
         }
     }
@@ -275,8 +278,14 @@ impl Settings {
                 "chunks.slot-seconds must be a multiple of 10 from 10 to 3600",
             ));
         }
-        let bounds: [(&str, u64, u64, u64); 3] = [
+        let bounds: [(&str, u64, u64, u64); 4] = [
             ("wal.max-bytes", self.wal.max_bytes, 256 << 20, 1 << 40),
+            (
+                "wal.segment-bytes",
+                self.wal.segment_bytes,
+                1 << 20,
+                limits::WAL_SEGMENT_BYTES,
+            ),
             (
                 "ledger.anchor-seconds",
                 self.ledger.anchor_seconds.into(),

@@ -49,7 +49,6 @@ impl Directory {
         let os = |e: io::Error| Failure::os(format_args!("open {}", sessions.display()), &e);
         disk.create_dir_all(&sessions).map_err(os)?;
         let mut held = BTreeSet::new();
-        let mut swept = false;
         for entry in disk.list(&sessions).map_err(os)? {
             let name = entry
                 .path
@@ -63,12 +62,11 @@ impl Directory {
                 held.insert(sid);
             } else if name.strip_suffix(".tmp").and_then(sid_of).is_some() {
                 disk.remove(&entry.path).map_err(os)?;
-                swept = true;
             }
         }
-        if swept {
-            disk.sync_dir(&sessions).map_err(os)?;
-        }
+        // A killed process may have left a record's name in a cache that was never synced: the same record
+        // again is answered at once, so its name must be durable by then.
+        disk.sync_dir(&sessions).map_err(os)?;
         Ok(Self {
             disk,
             sessions,

@@ -17,18 +17,12 @@ mod files;
 mod open;
 mod sequencer;
 
-use std::{
-    sync::{
-        Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        mpsc::{SyncSender, TrySendError, sync_channel},
-    },
-    thread::JoinHandle,
-};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::TrySendError};
 
 use bytes::Bytes;
 use chordae_base::{
     Did, Digest, Failure, Outcome, limits,
-    seams::{Clock, Disk},
+    seams::{Clock, Disk, Mailbox, Thread, Threads},
 };
 use chordae_chain::{
     checkpoint::{Checkpoint, TrustedLog},
@@ -114,8 +108,9 @@ struct Inner {
     log: TrustedLog,
     parties: Arc<dyn Parties>,
     view: Arc<RwLock<View>>,
-    mailbox: SyncSender<Mail>,
-    thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    threads: Threads,
+    mailbox: Mailbox<Mail>,
+    thread: std::sync::Mutex<Option<Thread<()>>>,
     watch: Arc<OnceLock<Watch>>,
     metrics: LedgerMetrics,
 }
@@ -136,12 +131,13 @@ impl Ledger {
         keys: LedgerKeys,
         parties: Arc<dyn Parties>,
         clock: Arc<dyn Clock>,
+        threads: &Threads,
         registry: &prometheus::Registry,
     ) -> Outcome<Self> {
         let metrics = LedgerMetrics::new(registry)?;
         let opened = open::open(disk, &settings, &keys)?;
         let view = Arc::new(RwLock::new(opened.view));
-        let (mailbox, mail) = sync_channel(limits::LEDGER_QUEUE);
+        let (mailbox, mail) = threads.mailbox(limits::LEDGER_QUEUE);
         let watch: Arc<OnceLock<Watch>> = Arc::default();
         let sequencer = sequencer::Sequencer {
             watch: Arc::clone(&watch),
@@ -155,10 +151,7 @@ impl Ledger {
             metrics: metrics.clone(),
         };
         sequencer.show();
-        let thread = std::thread::Builder::new()
-            .name("ledger".into())
-            .spawn(move || sequencer.run(&mail))
-            .map_err(|e| Failure::os("start thread ledger", &e))?;
+        let thread = threads.spawn("ledger", move || sequencer.run(&mail))?;
         let thread = std::sync::Mutex::new(Some(thread));
         let (files, log) = (opened.files, opened.log);
         Ok(Self(Arc::new(Inner {
@@ -166,6 +159,7 @@ impl Ledger {
             log,
             parties,
             view,
+            threads: threads.clone(),
             mailbox,
             thread,
             watch,
@@ -179,7 +173,7 @@ impl Ledger {
     /// `BadInput` and `Refused` for what may not enter (never tried again as it is); `Damaged` for a
     /// fork; `Busy` or `Io` when the outcome is unknown: submit the same bytes again.
     pub fn submit(&self, entry: impl Into<Bytes>) -> Outcome<u64> {
-        let (reply, answer) = sync_channel(1);
+        let (reply, answer) = self.0.threads.mailbox(1);
         let admitted = self.admit(entry.into())?;
         let reply = Reply(Some(Box::new(move |outcome| {
             // The asker may have gone; the entry is in the log all the same.

@@ -45,6 +45,12 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let dir = settings.data_dir.join("ledger");
     disk.create_dir_all(&dir)
         .map_err(|e| Failure::os(dir.display(), &e))?;
+    // A killed process may have left the names of checkpoint and pending batch in a cache that was never
+    // synced. They are now: what follows is built on them, and must not outlive them.
+    for holds_names in [&dir, &settings.data_dir] {
+        disk.sync_dir(holds_names)
+            .map_err(|e| Failure::os(format_args!("sync {}", holds_names.display()), &e))?;
+    }
     let log = TrustedLog::new(&settings.origin, &keys.log.sign_public())?;
     let files = Files::new(disk, dir);
     let pending_path = settings.data_dir.join("ledger.pending");

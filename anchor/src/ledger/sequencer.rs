@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock, RwLock, mpsc::Receiver},
+    sync::{Arc, OnceLock, RwLock},
 };
 
 use bytes::Bytes;
@@ -44,7 +44,7 @@ struct Gathered {
 }
 
 impl Sequencer {
-    pub(super) fn run(mut self, mail: &Receiver<Mail>) {
+    pub(super) fn run(mut self, mail: &seams::Mail<Mail>) {
         let mut stopping = false;
         while !stopping {
             let Ok(first) = mail.recv() else { return };

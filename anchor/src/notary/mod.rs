@@ -14,17 +14,13 @@ mod worker;
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use chordae_base::{
     Failure, FailureKind, Outcome, limits,
-    seams::{Clock, Disk, Entropy},
+    seams::{Clock, Disk, Entropy, Mailbox, Thread, Threads},
 };
 use chordae_chain::{event, keys::SecretKeys, link::Link};
 
@@ -58,6 +54,8 @@ pub struct NotaryParts {
     pub clock: Arc<dyn Clock>,
     /// For sealing.
     pub entropy: Arc<dyn Entropy>,
+    /// Where it runs and waits.
+    pub threads: Threads,
 }
 
 /// Where the outbox lies, and how often.
@@ -83,15 +81,16 @@ pub struct AnchorStatus {
 
 pub(crate) enum Mail {
     Linked(Vec<Link>),
-    Settle(SyncSender<AnchorStatus>),
+    Settle(Mailbox<AnchorStatus>),
     Stop,
 }
 
 /// See the module.
 pub struct Notary {
-    mailbox: SyncSender<Mail>,
+    threads: Threads,
+    mailbox: Mailbox<Mail>,
     status: Arc<Mutex<AnchorStatus>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread<()>>>,
 }
 
 impl Notary {
@@ -120,13 +119,12 @@ impl Notary {
             heads.know(newest, anchored, parts.clock.mono_ns());
         }
         let status = Arc::new(Mutex::new(AnchorStatus::default()));
+        let threads = parts.threads.clone();
         let worker = Worker::new(parts, heads, outbox, Arc::clone(&status), metrics);
-        let (mailbox, mail) = sync_channel(limits::NOTARY_QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("notary".into())
-            .spawn(move || worker.run(&mail))
-            .map_err(|e| Failure::os("start thread notary", &e))?;
+        let (mailbox, mail) = threads.mailbox(limits::NOTARY_QUEUE);
+        let thread = threads.spawn("notary", move || worker.run(&mail))?;
         Ok(Self {
+            threads,
             mailbox,
             status,
             thread: Mutex::new(Some(thread)),
@@ -148,7 +146,7 @@ impl Notary {
     /// # Errors
     /// `Busy` once stopped. What could not be anchored shows in the status.
     pub fn settle(&self) -> Outcome<AnchorStatus> {
-        let (reply, answer) = sync_channel(1);
+        let (reply, answer) = self.threads.mailbox(1);
         self.mailbox
             .send(Mail::Settle(reply))
             .map_err(|_| stopped())?;

@@ -2,15 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
+use chordae_base::{Did, Failure, FailureKind, Outcome, limits, seams};
 use chordae_chain::{
     event::{self, ContentDg, Event},
     link::{self, Link},
@@ -66,7 +63,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn run(mut self, mail: &Receiver<Mail>) {
+    pub(super) fn run(mut self, mail: &seams::Mail<Mail>) {
         loop {
             self.show();
             let due = self
@@ -193,7 +190,7 @@ impl Worker {
 
     fn submit_all(&self, work: &[(About, Bytes)]) -> Vec<(About, Outcome<u64>)> {
         // As many places as answers: the sequencer's thread never waits for this one.
-        let (answer, answers) = sync_channel(work.len());
+        let (answer, answers) = self.parts.threads.mailbox(work.len());
         for (about, entry) in work {
             let (about, answer) = (*about, answer.clone());
             self.parts

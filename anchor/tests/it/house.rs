@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chordae_anchor::{Ledger, LedgerKeys, Parties, core::tree, ledger::Settings};
 use chordae_base::{
     Digest, KeyId, Outcome,
-    seams::{Disk, fake::FakeClock},
+    seams::{Disk, Threads, fake::FakeClock},
 };
 use chordae_chain::{
     checkpoint::{self, Checkpoint},
@@ -71,6 +71,7 @@ pub(crate) fn open_with(
         keys,
         Arc::new(Known),
         Arc::new(clock),
+        &Threads::of_the_machine(),
         &registry,
     )
 }

@@ -10,7 +10,7 @@ use chordae_anchor::{Ledger, ledger::Settings};
 use chordae_base::{
     Digest, FailureKind, Outcome,
     seams::{
-        Disk, EntryKind,
+        Disk, EntryKind, Threads,
         fake::{FakeClock, FakeDisk},
         real::OsDisk,
     },
@@ -281,6 +281,7 @@ fn the_same_on_a_real_disk() {
             keys(),
             parties,
             clock,
+            &Threads::of_the_machine(),
             &registry,
         )
     };

@@ -13,7 +13,7 @@ use chordae_anchor::{
 use chordae_base::{
     Did, Digest, FailureKind, Outcome,
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
         faulty::{Fault, FaultyDisk, How},
     },
@@ -109,6 +109,7 @@ fn start(disk: Arc<dyn Disk>, chains: &Chains, trail: Option<u64>) -> Outcome<Ho
         clock: Arc::new(clock),
         // Another stream of bytes at each start, as in life: what is sealed again differs.
         entropy: Arc::new(FakeEntropy::new(ledger.size())),
+        threads: Threads::of_the_machine(),
     };
     let cadence = Cadence {
         anchor_every_ns: 10,

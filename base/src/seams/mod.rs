@@ -1,5 +1,5 @@
 //! The seams: everything that a core must not reach for itself. Real ones in [`real`], in-memory ones
-//! in [`fake`], and [`faulty`] decorates a disk with failures.
+//! in [`fake`], and [`faulty`] decorates a disk with failures. [`Threads`] is the seam for running and waiting.
 
 use std::{
     io,
@@ -9,6 +9,9 @@ use std::{
 pub mod fake;
 pub mod faulty;
 pub mod real;
+mod threads;
+
+pub use threads::{Mail, Mailbox, Thread, Threads, Turns};
 
 /// Wall and monotonic time.
 pub trait Clock: Send + Sync {

@@ -12,5 +12,6 @@ mod journal_damage;
 mod journal_model;
 mod log;
 mod record;
+mod threads;
 mod wire;
 mod wire_rules;

@@ -17,18 +17,14 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender},
-    },
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
 use chordae_base::{
     Failure, FailureKind, Outcome,
     limits::{COMMIT_CHUNKS_MAX, COMMIT_CODES_MAX},
-    seams::{Clock, Entropy},
+    seams::{Clock, Entropy, Mail, Mailbox, Threads},
 };
 use chordae_chunk::SealedChunk;
 
@@ -75,13 +71,15 @@ pub struct Sealer {
     pub entropy: Arc<dyn Entropy>,
     /// For the metric only.
     pub clock: Arc<dyn Clock>,
+    /// For pauses.
+    pub threads: Threads,
     /// Metrics.
     pub metrics: Metrics,
 }
 
 impl Sealer {
     /// Works until the orders end or the sink is gone. `told` has room for every order that is out.
-    pub fn run(mut self, orders: &Receiver<Arc<SealOrder>>, told: &SyncSender<Told>) {
+    pub fn run(mut self, orders: &Mail<Arc<SealOrder>>, told: &Mailbox<Told>) {
         let mut queue = VecDeque::new();
         loop {
             if queue.is_empty() {
@@ -160,7 +158,7 @@ impl Sealer {
                 Ok(_) => return Ok(()),
                 Err(failure) if failure.kind == FailureKind::Busy => {
                     tracing::warn!(why = %failure, "storage is busy; sealing again soon");
-                    thread::sleep(BUSY_PAUSE);
+                    self.threads.sleep(BUSY_PAUSE);
                 }
                 Err(failure) => return Err(failure),
             }

@@ -10,20 +10,13 @@
 
 mod run;
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use chordae_base::{
-    Did, Failure, Outcome, StreamKey, StreamPlan,
+    Did, Outcome, StreamKey, StreamPlan,
     limits::{FEED_QUEUE, SEAL_QUEUE},
     record::WalRecord,
-    seams::{Clock, Entropy},
+    seams::{Clock, Entropy, Mailbox, Thread, Threads},
 };
 use prometheus::Registry;
 
@@ -66,7 +59,7 @@ pub enum Input {
         /// Makes the plan durable in the registry.
         persist: Box<dyn FnOnce() -> Outcome<()> + Send>,
         /// Whether it is in force; a channel with room for one.
-        reply: SyncSender<Outcome<()>>,
+        reply: Mailbox<Outcome<()>>,
     },
     /// Does something to a did only if it has no row yet: none linked, open, held or parked. Nothing can
     /// arrive in between, because everything that arrives comes this way.
@@ -78,17 +71,17 @@ pub enum Input {
         /// What to do, durably.
         take: Box<dyn FnOnce() -> Outcome<()> + Send>,
         /// Whether it was done; a channel with room for one.
-        reply: SyncSender<Outcome<bool>>,
+        reply: Mailbox<Outcome<bool>>,
     },
     /// Asks how it goes.
     Status {
         /// The answer; a channel with room for one.
-        reply: SyncSender<Status>,
+        reply: Mailbox<Status>,
     },
     /// Seals everything, waits for the links, reports the last trim, answers, ends.
     Stop {
         /// The end; a channel with room for one.
-        reply: SyncSender<Stopped>,
+        reply: Mailbox<Stopped>,
     },
 }
 
@@ -140,6 +133,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// For metrics.
     pub clock: Arc<dyn Clock>,
+    /// Where it runs and waits.
+    pub threads: Threads,
     /// The catalogue, as it is at the start.
     pub stored: Box<dyn Stored>,
     /// What the WAL held when it was opened.
@@ -149,9 +144,9 @@ pub struct Parts {
 /// A running chunker.
 pub struct Handle {
     /// The feed.
-    pub input: SyncSender<Input>,
+    pub input: Mailbox<Input>,
     /// Ends with the chunker: `Ok` after a stop, or the reason why the process must end.
-    pub join: JoinHandle<Outcome<()>>,
+    pub join: Thread<Outcome<()>>,
 }
 
 /// See the module.
@@ -164,10 +159,11 @@ impl Chunker {
     /// `Internal` for taken metric names, `Io` when no thread can be started.
     pub fn start(parts: Parts, registry: &Registry) -> Outcome<Handle> {
         let metrics = Metrics::new(registry)?;
-        let (input, feed) = sync_channel(FEED_QUEUE);
-        let (orders, orders_in) = sync_channel(SEAL_QUEUE);
+        let threads = parts.threads;
+        let (input, feed) = threads.mailbox(FEED_QUEUE);
+        let (orders, orders_in) = threads.mailbox(SEAL_QUEUE);
         // Each order is told once; one more for the end of the sink.
-        let (told_out, told) = sync_channel(SEAL_QUEUE + 1);
+        let (told_out, told) = threads.mailbox(SEAL_QUEUE + 1);
         let cache = Arc::new(PayloadCache::default());
         let sealer = Sealer {
             source: parts.source,
@@ -175,6 +171,7 @@ impl Chunker {
             sink: parts.sink,
             entropy: parts.entropy,
             clock: parts.clock,
+            threads: threads.clone(),
             metrics: metrics.clone(),
         };
         let mut run = Run {
@@ -189,24 +186,17 @@ impl Chunker {
             out: 0,
             trimmed: 0,
         };
-        let failed = |err: std::io::Error| Failure::os("start a thread of the chunker", &err);
-        let sealing = thread::Builder::new()
-            .name("sealer".into())
-            .spawn(move || sealer.run(&orders_in, &told_out))
-            .map_err(failed)?;
+        let sealing = threads.spawn("sealer", move || sealer.run(&orders_in, &told_out))?;
         let recovered = parts.recovered;
-        let join = thread::Builder::new()
-            .name("windower".into())
-            .spawn(move || {
-                let end = run.replay(&*recovered).and_then(|()| run.serve(&feed));
-                // No more orders: the sealer ends, and with it the sink is closed.
-                drop(run);
-                let sealed = sealing
-                    .join()
-                    .map_err(|_| Failure::internal("the sealer died"));
-                end.and(sealed)
-            })
-            .map_err(failed)?;
+        let join = threads.spawn("windower", move || {
+            let end = run.replay(&*recovered).and_then(|()| run.serve(&feed));
+            // No more orders: the sealer ends, and with it the sink is closed.
+            drop(run);
+            let sealed = sealing
+                .join()
+                .map_err(|panicked| panicked.during("the sealer"));
+            end.and(sealed)
+        })?;
         Ok(Handle { input, join })
     }
 }

@@ -2,15 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
-    },
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
 use chordae_base::{
-    Failure, Outcome, StreamKey, StreamPlan, limits::SEAL_QUEUE, record::WalRecord,
+    Failure, Outcome, StreamKey, StreamPlan,
+    limits::SEAL_QUEUE,
+    record::WalRecord,
+    seams::{Mail, Mailbox},
 };
 
 use super::{Input, Status, Stopped};
@@ -29,7 +29,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Whoever asked may be gone; what was asked is done all the same.
-fn answer<T>(to: &SyncSender<T>, what: T) {
+fn answer<T>(to: &Mailbox<T>, what: T) {
     if to.try_send(what).is_err() {
         tracing::debug!("nobody waits for an answer of the chunker");
     }
@@ -42,8 +42,8 @@ pub(super) struct Run {
     pub(super) progress: Box<dyn Progress>,
     pub(super) cache: Arc<PayloadCache>,
     pub(super) metrics: Metrics,
-    pub(super) orders: Option<SyncSender<Arc<SealOrder>>>,
-    pub(super) told: Receiver<Told>,
+    pub(super) orders: Option<Mailbox<Arc<SealOrder>>>,
+    pub(super) told: Mail<Told>,
     /// Orders that the sealer has no room for yet.
     pub(super) waiting: VecDeque<Arc<SealOrder>>,
     /// Orders at the sealer.
@@ -62,10 +62,15 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn serve(&mut self, feed: &Receiver<Input>) -> Outcome<()> {
+    pub(super) fn serve(&mut self, feed: &Mail<Input>) -> Outcome<()> {
         loop {
             self.perform()?;
-            match feed.recv_timeout(LOOK_EVERY) {
+            // With no order out there is no news to look for.
+            let input = match self.out {
+                0 => feed.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                _ => feed.recv_timeout(LOOK_EVERY),
+            };
+            match input {
                 Ok(Input::Stop { reply }) => {
                     let stopped = self.stop()?;
                     answer(&reply, stopped);

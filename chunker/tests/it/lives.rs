@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, mpsc::sync_channel},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use chordae_base::{
     journal::{Journal, Settings},
     record::{FrameRecord, Place, StateRecord, WalRecord},
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
         faulty::{Fault, FaultyDisk, How},
     },
@@ -131,6 +131,7 @@ fn life(disk: Arc<dyn Disk>, covers: bool) -> Outcome<()> {
         ))))),
         entropy: Arc::new(FakeEntropy::new(7)),
         clock: Arc::new(FakeClock::new(T0)),
+        threads: Threads::of_the_machine(),
         stored,
         recovered: Box::new(RecoveredWal {
             reader: wal.reader(),
@@ -141,7 +142,7 @@ fn life(disk: Arc<dyn Disk>, covers: bool) -> Outcome<()> {
     let done = feed(wal, &handle, &mut known, &news);
     let Handle { input, join } = handle;
     if done.is_ok() {
-        let (reply, stopped) = sync_channel(1);
+        let (reply, stopped) = Threads::of_the_machine().mailbox(1);
         if input.send(Input::Stop { reply }).is_ok() {
             stopped.recv().ok();
         }
@@ -216,7 +217,7 @@ fn feed(wal: Journal, handle: &Handle, known: &mut BTreeMap<u64, ()>, news: &New
 fn settle(handle: &Handle) -> Outcome<()> {
     let gone = || chordae_base::Failure::internal("the chunker is gone");
     loop {
-        let (reply, status) = sync_channel(1);
+        let (reply, status) = Threads::of_the_machine().mailbox(1);
         handle
             .input
             .send(Input::Status { reply })

@@ -2,10 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex,
-        mpsc::{SyncSender, sync_channel},
-    },
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -13,7 +10,10 @@ use chordae_base::{
     Did, Digest, Failure, Outcome, StreamPlan,
     plan::Tenure,
     record::{Place, WalRecord},
-    seams::fake::{FakeClock, FakeDisk, FakeEntropy},
+    seams::{
+        Mailbox, Threads,
+        fake::{FakeClock, FakeDisk, FakeEntropy},
+    },
 };
 use chordae_chain::link::{Link, genesis};
 use chordae_chunk::SealedChunk;
@@ -100,6 +100,7 @@ fn house(change: impl FnOnce(&mut Fails)) -> House {
         plans: Box::new(Registry::with(plan)),
         entropy: Arc::new(FakeEntropy::new(1)),
         clock: Arc::new(FakeClock::new(T0)),
+        threads: Threads::of_the_machine(),
         stored: Box::new(Nothing),
         recovered: Box::new(Nothing),
     };
@@ -136,8 +137,8 @@ impl House {
         }
     }
 
-    fn ask<T>(&self, make: impl FnOnce(SyncSender<T>) -> Input) -> T {
-        let (reply, answer) = sync_channel(1);
+    fn ask<T>(&self, make: impl FnOnce(Mailbox<T>) -> Input) -> T {
+        let (reply, answer) = Threads::of_the_machine().mailbox(1);
         self.send(make(reply));
         answer.recv().unwrap()
     }
@@ -217,7 +218,7 @@ fn a_chunk_that_fails_twice_is_a_gap_and_the_others_go_on() {
 fn a_sink_that_is_gone_ends_the_chunker() {
     let mut house = house(|sink| sink.dead = true);
     house.frames(0, 5);
-    let (reply, _answer) = sync_channel(1);
+    let (reply, _answer) = Threads::of_the_machine().mailbox(1);
     house.send(Input::Stop { reply });
     let failure = house.handle.join.join().unwrap().unwrap_err();
     assert!(failure.why.contains("the journal is gone"), "{failure}");

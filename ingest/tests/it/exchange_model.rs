@@ -14,7 +14,7 @@ use std::{
 };
 
 use chordae_base::seams::{
-    Disk,
+    Disk, Threads,
     fake::{FakeClock, FakeDisk, FakeEntropy},
     faulty::{Fault, FaultyDisk, How, Op as DiskOp},
 };
@@ -100,6 +100,7 @@ fn open(disk: &FakeDisk, clock: &FakeClock) -> (Exchange, Arc<FaultyDisk>) {
         disk,
         clock: Arc::new(clock.clone()),
         entropy: Arc::new(FakeEntropy::new(1)),
+        threads: Threads::of_the_machine(),
         dir: "/data/mqtt".into(),
         metrics: prometheus::Registry::new(),
     };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chordae_base::{
     DeviceId, FailureKind,
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
         faulty::{Fault, FaultyDisk, How, Op},
     },
@@ -45,6 +45,7 @@ fn open(disk: Arc<dyn Disk>, segment_bytes: u64) -> House {
         disk,
         clock: Arc::new(clock.clone()),
         entropy: Arc::new(FakeEntropy::new(7)),
+        threads: Threads::of_the_machine(),
         dir: "/data/mqtt".into(),
         metrics: registry.clone(),
     };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chordae_base::{
     DeviceId, Failure, Outcome, RangeSet, Rate, StreamKey,
     record::WalRecord,
-    seams::{Clock, Disk, fake::FakeDisk, real::OsClock},
+    seams::{Clock, Disk, Threads, fake::FakeDisk, real::OsClock},
     time::SECOND_NS,
     wire::{Birth, ClockKind, Frame, Lead},
 };
@@ -232,6 +232,7 @@ impl House {
         Ingest::open(Parts {
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
+            threads: Threads::of_the_machine(),
             wal: WalSettings {
                 dir: "/data/wal".into(),
                 segment_bytes: self.segment_bytes,

@@ -73,6 +73,7 @@ impl House {
             disk: Arc::clone(&disk),
             clock: Arc::new(OsClock),
             entropy: Arc::new(FakeEntropy::new(1)),
+            threads: chordae_base::seams::Threads::of_the_machine(),
             dir: "/gateway/mqtt".into(),
             metrics: registry,
         })

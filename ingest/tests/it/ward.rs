@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chordae_base::{seams::real::OsEntropy, wire::Frame};
+use chordae_base::{
+    seams::{Threads, real::OsEntropy},
+    wire::Frame,
+};
 use chordae_ingest::{
     core::{mqtt::profile::Profile, ports::Registry},
     doors::{
@@ -141,6 +144,7 @@ impl Ward {
             disk: Arc::clone(&house.disk),
             clock: Arc::clone(&house.clock),
             entropy: Arc::new(OsEntropy),
+            threads: Threads::of_the_machine(),
             dir: "/data/mqtt".into(),
             metrics: prometheus::Registry::new(),
         })

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use chordae_base::{seams::real::OsEntropy, wire::Frame};
+use chordae_base::{
+    seams::{Threads, real::OsEntropy},
+    wire::Frame,
+};
 use chordae_ingest::{
     core::{
         ports::Registry,
@@ -48,6 +51,7 @@ impl ZmqWard {
             disk: Arc::clone(&house.disk),
             clock: Arc::clone(&house.clock),
             entropy: Arc::new(OsEntropy),
+            threads: Threads::of_the_machine(),
             dir: "/data/mqtt".into(),
             metrics: prometheus::Registry::new(),
         })

@@ -27,7 +27,7 @@ use super::Seams;
 use crate::{
     adapters::{Chunks, Log, Records, Who},
     folder::Folder,
-    keyring::{self, Keyring},
+    keyring::Keyring,
     observe::Readiness,
     settings::Settings,
     witness::Witness,
@@ -91,13 +91,13 @@ pub struct Reading {
 impl Archive {
     pub(super) fn open(
         home: &Folder,
+        keys: Keyring,
         settings: &Settings,
         seams: &Seams,
         metrics: &prometheus::Registry,
         ready: &Readiness,
     ) -> Outcome<(Self, Recall)> {
         let disk = || Arc::clone(&seams.disk);
-        let keys = keyring::open(home)?;
         let entropy = Arc::clone(&seams.entropy);
         let registry = Registry::open(disk(), &home.registry(), entropy, settings.slot_ns())?;
         let registry = Arc::new(registry);
@@ -141,9 +141,10 @@ impl Archive {
             },
             Arc::new(who.clone()),
             Arc::clone(&seams.clock),
+            &seams.threads,
             metrics,
         )?;
-        let (trail, recall) = Trail::open(disk(), &home.trail())?;
+        let (trail, recall) = Trail::open(disk(), &home.trail(), &seams.threads)?;
         let directory = Arc::new(Directory::open(disk(), &home.directory())?);
         let witness = match settings.ledger.witness.as_str() {
             "" => None,
@@ -192,7 +193,7 @@ impl Archive {
         &self,
         recall: Recall,
         settings: &Settings,
-        clock: Arc<dyn Clock>,
+        seams: &Seams,
         metrics: &prometheus::Registry,
     ) -> Outcome<Arc<Service>> {
         Service::new(http::Parts {
@@ -208,7 +209,8 @@ impl Archive {
             parties: Arc::new(self.who.clone()),
             provider: self.keys.provider.clone(),
             origin: self.keys.trust.origin.clone(),
-            clock,
+            clock: Arc::clone(&seams.clock),
+            threads: seams.threads.clone(),
             trail: self.trail.clone(),
             recall,
             metrics: QueryMetrics::new(metrics)?,
@@ -224,10 +226,10 @@ impl Archive {
         shut: Shut,
         recall: Recall,
         settings: &Settings,
-        clock: &Arc<dyn Clock>,
+        seams: &Seams,
         metrics: &prometheus::Registry,
     ) -> Outcome<Reading> {
-        let service = self.serving(recall, settings, Arc::clone(clock), metrics)?;
+        let service = self.serving(recall, settings, seams, metrics)?;
         Ok(Reading {
             shut,
             service,
@@ -236,7 +238,7 @@ impl Archive {
             keys: self.keys,
             trail: self.trail,
             witness: self.witness,
-            clock: Arc::clone(clock),
+            clock: Arc::clone(&seams.clock),
         })
     }
 }

@@ -1,9 +1,12 @@
 //! `chordae gateway`: a gateway until SIGTERM or Ctrl-C, or with `--init` its settings.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chordae_base::{DeviceId, Failure, Outcome};
-use chordae_ingest::gateway::link::Target;
+use chordae_ingest::{fanout::NoFanout, gateway::link::Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::say;
@@ -33,7 +36,7 @@ pub(super) async fn run(args: &GatewayArgs) -> Outcome<Verdict> {
     }
     let env: Vec<(String, String)> = std::env::vars().collect();
     let settings = GatewaySettings::read(&config, &env)?;
-    let gateway = Gateway::start(data, settings, server::real()).await?;
+    let gateway = Gateway::start(data, settings, server::real(Arc::new(NoFanout))).await?;
     for (what, addr) in gateway.listening() {
         say(format!("listening {what} {addr}"));
     }

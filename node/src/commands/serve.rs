@@ -1,8 +1,12 @@
 //! `chordae serve`: the parts of `assemble.rs` behind their sockets, until SIGTERM or Ctrl-C.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chordae_base::{Failure, Outcome};
+use chordae_ingest::fanout::RouterFanout;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::say;
@@ -18,7 +22,12 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
     crate::log::start();
     let home = Folder::new(data_folder(args)?);
     let settings = settings_of(&home, args.config.as_deref())?;
-    let started = Server::start_or_read(home, settings, server::real()).await?;
+    let started = Server::start_or_read(
+        home,
+        settings,
+        server::real(Arc::new(RouterFanout::start()?)),
+    )
+    .await?;
     // Before "ready": whoever has read that may stop us, and the stop must be an orderly one.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;

@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::mpsc::sync_channel,
+    sync::Arc,
 };
 
 use chordae_base::{
@@ -11,7 +11,8 @@ use chordae_base::{
     seams::{Entropy, real},
 };
 use chordae_chain::keys::Role;
-use chordae_chunker::{Input, Status};
+use chordae_chunker::Status;
+use chordae_ingest::fanout::RouterFanout;
 use serde_json::{Value, json};
 
 use super::{
@@ -59,7 +60,7 @@ impl Stage {
         folder::make_private(&data)?;
         folder::write_public(&home.settings(), &settings_text()?)?;
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let seams = server::real();
+        let seams = server::real(Arc::new(RouterFanout::start()?));
         let trust = init::make(&data, None, &hosts, &*seams.clock, &*seams.entropy)?;
         say(format!("data        {}{kept}", data.display()));
         say(format!(
@@ -111,14 +112,7 @@ impl Stage {
     /// The windower's state.
     pub(super) async fn chunker(&self) -> Outcome<Status> {
         let feed = self.server.house().feed.clone();
-        apart(move || {
-            let (reply, answer) = sync_channel(1);
-            feed.send(Input::Status { reply })?;
-            answer
-                .recv()
-                .map_err(|_| Failure::io("the windower has ended"))
-        })
-        .await
+        apart(move || feed.status()).await
     }
 
     /// Ann, whose ECG it is, and Dr. Roe, who wants to see some of it.

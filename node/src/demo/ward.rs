@@ -1,8 +1,9 @@
 //! The ward of the demo: a gateway at the bedside and the device behind it, MQTT in, ZeroMQ with TLS out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chordae_base::{DeviceId, Failure, Outcome};
+use chordae_ingest::fanout::NoFanout;
 use serde_json::json;
 
 use super::{say, stage::Stage};
@@ -72,7 +73,7 @@ impl Ward {
             },
             metrics: Metrics { listen: any },
         };
-        let gateway = Gateway::start(data, settings, server::real()).await?;
+        let gateway = Gateway::start(data, settings, server::real(Arc::new(NoFanout))).await?;
         say(format!(
             "gateway     {NAME}: mqtts://127.0.0.1:{}, upstream by ZeroMQ with TLS; {device} is behind it",
             gateway.address("mqtt-tls").map_or(0, |a| a.port())

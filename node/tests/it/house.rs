@@ -24,7 +24,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
             &["chordae-base", "chordae-chain", "chordae-chunk"]
         }
         "chordae-fuzz" => &["chordae-base", "chordae-ingest"],
-        "chordae" | "chordae-benches" | "chordae-damage" => &[
+        "chordae" | "chordae-benches" | "chordae-damage" | "chordae-world" => &[
             "chordae-base",
             "chordae-chain",
             "chordae-chunk",
@@ -49,7 +49,7 @@ const FIREWALL: &[(&str, &[&str])] = &[
     ("rumqttd", &["chordae-ingest", "chordae-benches"]),
     ("zeromq", &["chordae-device-sim", "chordae-benches"]),
     ("tokio-tungstenite", &["chordae-ingest"]),
-    ("axum", &["chordae-query", "chordae"]),
+    ("axum", &["chordae-query", "chordae", "chordae-world"]),
     (
         "tokio",
         &[
@@ -59,9 +59,10 @@ const FIREWALL: &[(&str, &[&str])] = &[
             "chordae",
             "chordae-benches",
             "chordae-fuzz",
+            "chordae-world",
         ],
     ),
-    ("clap", &["chordae", "chordae-device-sim"]),
+    ("clap", &["chordae", "chordae-device-sim", "chordae-world"]),
     ("rcgen", &["chordae"]),
     ("fuser", &["chordae-powerloss"]),
 ];

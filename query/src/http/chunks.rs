@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::{
     problem::Problem,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
     window::did_of,
 };
 use crate::core::{
@@ -61,18 +61,19 @@ pub(super) async fn links(
 async fn list(service: &Arc<Service>, caller: Caller, want: Want) -> Result<Response, Problem> {
     let _place = service.place()?;
     let (of, now) = (Arc::clone(service), service.now());
-    blocking(move || {
-        let rows = of.decide(&caller, &want, now)?.rows();
-        let mut touched = of.chunks.touching(&want.did, rows)?;
-        touched.retain(|t| t.link.span().meets(&rows));
-        if touched.len() > limits::LISTED_MAX {
-            return Err(Failure::bad_input("too many chunks: ask for a shorter window").into());
-        }
-        touched.sort_by_key(|t| t.link.index);
-        let links: Vec<_> = touched.iter().map(|t| shown(&t.link)).collect();
-        Ok(Json(json!({ "did": want.did, "links": links })).into_response())
-    })
-    .await
+    service
+        .blocking(move || {
+            let rows = of.decide(&caller, &want, now)?.rows();
+            let mut touched = of.chunks.touching(&want.did, rows)?;
+            touched.retain(|t| t.link.span().meets(&rows));
+            if touched.len() > limits::LISTED_MAX {
+                return Err(Failure::bad_input("too many chunks: ask for a shorter window").into());
+            }
+            touched.sort_by_key(|t| t.link.index);
+            let links: Vec<_> = touched.iter().map(|t| shown(&t.link)).collect();
+            Ok(Json(json!({ "did": want.did, "links": links })).into_response())
+        })
+        .await
 }
 
 fn shown(link: &Link) -> serde_json::Value {
@@ -134,48 +135,49 @@ async fn fetch(
 ) -> Result<(Link, Bytes), Problem> {
     let _place = service.place()?;
     let (of, now) = (Arc::clone(service), service.now());
-    blocking(move || {
-        let link = of
-            .chunks
-            .links(&did, index, 1)?
-            .into_iter()
-            .find(|l| l.index == index);
-        // A chunk that is not there is told to whoever holds any grant of the stream, and to nobody else.
-        let nothing = Span {
-            from_ns: now.wall_ns,
-            until_ns: now.wall_ns,
-        };
-        let (window, leads) = match &link {
-            Some(link) => (link.span(), Leads::All),
-            None => (nothing, Leads::Named(Vec::new())),
-        };
-        let allowed = of.decide(
-            &caller,
-            &Want {
-                did,
-                window,
-                leads,
-                clip: false,
-            },
-            now,
-        );
-        let link = match (link, &allowed) {
-            (Some(link), _) => link,
-            (None, Err(problem)) if problem.code() != "window" => return Err(problem.clone()),
-            (None, _) => return Err(Failure::not_found("the stream has no such chunk").into()),
-        };
-        if allowed?.rows() != link.span() {
-            let why = "the chunk has rows later than now: ask again in a while";
-            return Err(Problem::new(StatusCode::FORBIDDEN, "later-than-now", why));
-        }
-        let bytes = of.chunks.bytes(&did, index).inspect_err(|failure| {
-            if failure.kind == FailureKind::Damaged {
-                of.metrics.verify_failed();
+    service
+        .blocking(move || {
+            let link = of
+                .chunks
+                .links(&did, index, 1)?
+                .into_iter()
+                .find(|l| l.index == index);
+            // A chunk that is not there is told to whoever holds any grant of the stream, and to nobody else.
+            let nothing = Span {
+                from_ns: now.wall_ns,
+                until_ns: now.wall_ns,
+            };
+            let (window, leads) = match &link {
+                Some(link) => (link.span(), Leads::All),
+                None => (nothing, Leads::Named(Vec::new())),
+            };
+            let allowed = of.decide(
+                &caller,
+                &Want {
+                    did,
+                    window,
+                    leads,
+                    clip: false,
+                },
+                now,
+            );
+            let link = match (link, &allowed) {
+                (Some(link), _) => link,
+                (None, Err(problem)) if problem.code() != "window" => return Err(problem.clone()),
+                (None, _) => return Err(Failure::not_found("the stream has no such chunk").into()),
+            };
+            if allowed?.rows() != link.span() {
+                let why = "the chunk has rows later than now: ask again in a while";
+                return Err(Problem::new(StatusCode::FORBIDDEN, "later-than-now", why));
             }
-        })?;
-        Ok((link, bytes))
-    })
-    .await
+            let bytes = of.chunks.bytes(&did, index).inspect_err(|failure| {
+                if failure.kind == FailureKind::Damaged {
+                    of.metrics.verify_failed();
+                }
+            })?;
+            Ok((link, bytes))
+        })
+        .await
 }
 
 /// The file, or the part of it that a Range header asks for.

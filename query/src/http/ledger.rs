@@ -13,10 +13,7 @@ use axum::{
 };
 use chordae_base::{Failure, Outcome};
 
-use super::{
-    problem::Problem,
-    service::{Service, blocking},
-};
+use super::{problem::Problem, service::Service};
 use crate::core::ledger_path::LedgerPath;
 
 pub(super) async fn file(State(service): State<Arc<Service>>, uri: Uri) -> Response {
@@ -37,7 +34,7 @@ async fn read(
     }
     let _place = service.place()?;
     let of = Arc::clone(service);
-    let bytes = blocking(move || Ok(of.ledger.file(&path)?)).await?;
+    let bytes = service.blocking(move || Ok(of.ledger.file(&path)?)).await?;
     let (media_type, cache) = if path.immutable() {
         (
             "application/octet-stream",

@@ -18,7 +18,7 @@ use chordae_chunk::open;
 
 use super::{
     problem::Problem,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
     window::{did_of, note_leads},
 };
 use crate::core::{
@@ -100,7 +100,7 @@ async fn make(
 ) -> Result<(String, u64), Problem> {
     let _place = service.place()?;
     let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
-    let planned = blocking(move || {
+    let planned = service.blocking(move || {
         let allowed = of.decide(&by, &want, now)?;
         let touched = of.chunks.touching(&want.did, allowed.rows())?;
         let plan = plan(touched, allowed.rows(), allowed.leads(), upto)?;
@@ -109,34 +109,35 @@ async fn make(
     let planned = planned.await?;
     let _room = service.room(planned.bytes)?;
     let of = Arc::clone(service);
-    blocking(move || {
-        let Planned {
-            did,
-            plan,
-            links,
-            anchor,
-            ..
-        } = planned;
-        let (chunks, runs) = show(&of, did, &plan).inspect_err(|failure| {
-            if failure.kind == FailureKind::Damaged {
-                of.metrics.verify_failed();
-            }
-        })?;
-        let rows = runs.iter().map(|(_, count)| count).sum();
-        let (from_ns, until_ns) = (plan.rows.from_ns, plan.rows.until_ns);
-        let bundle = ProofBundle {
-            v: 1,
-            did,
-            from_ns,
-            until_ns,
-            links,
-            chunks,
-            rows: runs,
-            anchor,
-        };
-        Ok((bundle.to_json()?, rows))
-    })
-    .await
+    service
+        .blocking(move || {
+            let Planned {
+                did,
+                plan,
+                links,
+                anchor,
+                ..
+            } = planned;
+            let (chunks, runs) = show(&of, did, &plan).inspect_err(|failure| {
+                if failure.kind == FailureKind::Damaged {
+                    of.metrics.verify_failed();
+                }
+            })?;
+            let rows = runs.iter().map(|(_, count)| count).sum();
+            let (from_ns, until_ns) = (plan.rows.from_ns, plan.rows.until_ns);
+            let bundle = ProofBundle {
+                v: 1,
+                did,
+                from_ns,
+                until_ns,
+                links,
+                chunks,
+                rows: runs,
+                anchor,
+            };
+            Ok((bundle.to_json()?, rows))
+        })
+        .await
 }
 
 /// The links from the first touched chunk to the earliest anchored one at or after the last.

@@ -17,10 +17,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use chordae_base::{Failure, FailureKind, Outcome, limits};
 use chordae_chunk::{ChunkRows, read_span};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc},
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
     problem::Problem,
@@ -75,11 +72,9 @@ impl Answer {
     /// When not even the first piece could be made; the trail says so.
     pub(super) async fn body(self) -> Result<Body, Problem> {
         let (pieces, mut queue) = mpsc::channel(limits::PIECES_QUEUE);
-        let runtime = Handle::current();
-        // Detached: it ends with the reader, at the latest after a stall.
-        drop(tokio::task::spawn_blocking(move || {
-            self.run(&pieces, &runtime)
-        }));
+        let service = Arc::clone(&self.service);
+        // It ends with the reader, at the latest after a stall.
+        service.apart(move || self.run(&pieces));
         let first = queue.recv().await;
         let first = first.unwrap_or_else(|| Err(Failure::internal("an answer ended unsaid")))?;
         Ok(Body::from_stream(PieceStream {
@@ -88,9 +83,9 @@ impl Answer {
         }))
     }
 
-    fn run(mut self, pieces: &Pieces, runtime: &Handle) {
+    fn run(mut self, pieces: &Pieces) {
         let mut rows = 0;
-        let sent = self.send(pieces, runtime, &mut rows);
+        let sent = self.send(pieces, &mut rows);
         let (outcome, failure) = match sent {
             Ok(()) => ("complete", None),
             Err(Stop::Reader) => ("cut", None),
@@ -113,21 +108,19 @@ impl Answer {
         let closed = self.service.trail.write_blocking(self.deed);
         if let Some(failure) = failure.or(closed.err()) {
             // The error breaks the connection off; a reader that is gone needs none.
-            drop(runtime.block_on(tokio::time::timeout(
-                limits::READER_STALL,
-                pieces.send(Err(failure)),
-            )));
+            let threads = &self.service.threads;
+            drop(threads.wait_for(limits::READER_STALL, pieces.send(Err(failure))));
         }
         let elapsed = self.service.clock.mono_ns().saturating_sub(self.begun_ns);
         self.service.metrics.answered(self.format.word(), elapsed);
         drop(self.permits);
     }
 
-    fn send(&self, pieces: &Pieces, runtime: &Handle, sent: &mut u64) -> Result<(), Stop> {
+    fn send(&self, pieces: &Pieces, sent: &mut u64) -> Result<(), Stop> {
         let hand_over = |bytes: Bytes| {
-            let waiting = tokio::time::timeout(limits::READER_STALL, pieces.send(Ok(bytes)));
-            match runtime.block_on(waiting) {
-                Ok(Ok(())) => Ok(()),
+            let threads = &self.service.threads;
+            match threads.wait_for(limits::READER_STALL, pieces.send(Ok(bytes))) {
+                Some(Ok(())) => Ok(()),
                 _ => Err(Stop::Reader),
             }
         };

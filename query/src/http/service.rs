@@ -17,14 +17,18 @@ use axum::{
     http::{HeaderMap, Method, Uri, header},
     response::{IntoResponse, Response},
 };
-use chordae_base::{Digest, Failure, KeyId, Outcome, limits, seams::Clock, time::SECOND_NS};
+use chordae_base::{
+    Digest, Failure, KeyId, Outcome, limits,
+    seams::{Clock, Threads},
+    time::SECOND_NS,
+};
 use chordae_chain::{
     event::{self, Event},
     keys::{self, PublicIdentity, SecretKeys},
     session::{Reader, SectionPlain, SessionRecord, open_section},
     token::{self, Claims},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::problem::Problem;
 use crate::{
@@ -58,6 +62,8 @@ pub struct Parts {
     pub origin: String,
     /// Wall and monotonic time.
     pub clock: Arc<dyn Clock>,
+    /// Where it runs and waits.
+    pub threads: Threads,
     /// The trail.
     pub trail: Trail,
     /// What the trail remembers from before.
@@ -89,6 +95,7 @@ pub struct Service {
     pub(super) sessions: Arc<dyn Sessions>,
     pub(super) parties: Arc<dyn Parties>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) threads: Threads,
     pub(super) trail: Trail,
     pub(super) metrics: QueryMetrics,
     pub(super) entries_public: bool,
@@ -125,6 +132,7 @@ impl Service {
             sessions: parts.sessions,
             parties: parts.parties,
             clock: parts.clock,
+            threads: parts.threads,
             trail: parts.trail,
             metrics: parts.metrics,
             entries_public: parts.entries_public,
@@ -333,6 +341,29 @@ impl Service {
         Ok(access::decide(&asker, patient, want, now)?)
     }
 
+    /// Runs what blocks where it may, and waits for it.
+    ///
+    /// # Errors
+    /// That of the work; `Internal` when it panicked.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (reply, done) = oneshot::channel();
+        self.apart(move || {
+            // Whoever asked may have gone.
+            reply.send(work()).ok();
+        });
+        let panicked = |_| Problem::from(Failure::internal("a request's work failed"));
+        done.await.map_err(panicked)?
+    }
+
+    /// Runs what blocks where it may, and does not wait for it.
+    pub(super) fn apart(&self, work: impl FnOnce() + Send + 'static) {
+        self.threads
+            .apart(work, |work| drop(tokio::task::spawn_blocking(work)));
+    }
+
     /// Takes memory for an answer, or says that there is none now.
     pub(super) fn room(&self, bytes: u64) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
         let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
@@ -370,15 +401,4 @@ fn terms(plain: &SectionPlain) -> Terms {
         expires_ns: plain.expires_ns,
         grants: plain.grants.iter().map(grant).collect(),
     }
-}
-
-/// Runs what blocks where it may.
-///
-/// # Errors
-/// That of the work; `Internal` when it panicked.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Problem::from(Failure::internal(format!("a request's work failed: {e}"))))?
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     problem::Problem,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
 };
 use crate::core::{
     access::{Grant, Held, grants_of},
@@ -38,7 +38,7 @@ pub(super) async fn streams(
     let answer = match Params::parse(uri.query(), &[]) {
         Ok(_) => {
             let of = Arc::clone(&service);
-            blocking(move || list(&of, &caller)).await
+            service.blocking(move || list(&of, &caller)).await
         }
         Err(failure) => Err(failure.into()),
     };

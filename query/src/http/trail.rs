@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     problem::Problem,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
 };
 use crate::{core::ask::Params, trail::TrailRecord};
 
@@ -55,16 +55,17 @@ async fn page(
 ) -> Result<Response, Problem> {
     let _place = service.place()?;
     let of = Arc::clone(service);
-    blocking(move || {
-        let hers = of.parties.patient_of(&did) == Some(caller.kid);
-        if !hers || caller.sid.is_some() || caller.identity.role != Role::Patient {
-            return Err(Problem::hidden());
-        }
-        let page = of.trail.about(did, before, limits::LISTED_MAX)?;
-        let records: Vec<Value> = page.records.iter().map(|r| shown(&of, r)).collect();
-        Ok(Json(json!({ "did": did, "records": records, "more": page.more })).into_response())
-    })
-    .await
+    service
+        .blocking(move || {
+            let hers = of.parties.patient_of(&did) == Some(caller.kid);
+            if !hers || caller.sid.is_some() || caller.identity.role != Role::Patient {
+                return Err(Problem::hidden());
+            }
+            let page = of.trail.about(did, before, limits::LISTED_MAX)?;
+            let records: Vec<Value> = page.records.iter().map(|r| shown(&of, r)).collect();
+            Ok(Json(json!({ "did": did, "records": records, "more": page.more })).into_response())
+        })
+        .await
 }
 
 /// A record, with the name of who asked.

@@ -17,7 +17,7 @@ use chordae_base::{Did, Failure, Outcome, Span, limits};
 use super::{
     problem::Problem,
     send::Answer,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
 };
 use crate::{
     core::{
@@ -152,7 +152,9 @@ async fn start(
     let place = service.place()?;
     let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
     let (format, snap) = (asked.format, asked.snap);
-    let ready = blocking(move || prepare(&of, &by, asked.want, snap, now)).await?;
+    let ready = service
+        .blocking(move || prepare(&of, &by, asked.want, snap, now))
+        .await?;
     let room = service.room(ready.plan.peak_bytes.saturating_add(MIN_BYTES))?;
     // What was allowed, where that differs from what was asked for.
     (deed.from_ns, deed.until_ns) = (

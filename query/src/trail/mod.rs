@@ -18,7 +18,6 @@ mod writer;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
 };
 
 use bytes::Bytes;
@@ -26,7 +25,7 @@ use chordae_base::{
     Did, Digest, Failure, Outcome,
     journal::{Journal, Reader, Settings},
     limits,
-    seams::Disk,
+    seams::{Disk, Mailbox, Threads},
 };
 use tokio::sync::oneshot;
 
@@ -58,7 +57,8 @@ pub struct Recall {
 /// See the module. Clones share one trail.
 #[derive(Clone)]
 pub struct Trail {
-    mailbox: mpsc::SyncSender<writer::Order>,
+    threads: Threads,
+    mailbox: Mailbox<writer::Order>,
     head: Arc<Mutex<Head>>,
     reader: Reader,
 }
@@ -77,7 +77,7 @@ impl Trail {
     ///
     /// # Errors
     /// `Damaged` when a record does not follow the one before; those of the journal.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Outcome<(Self, Recall)> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path, threads: &Threads) -> Outcome<(Self, Recall)> {
         let settings = Settings {
             dir: dir.to_owned(),
             segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
@@ -94,14 +94,15 @@ impl Trail {
         let reader = opened.journal.reader();
         let (head, recall) = fold(&opened.journal, &reader)?;
         let head = Arc::new(Mutex::new(head));
-        let (mailbox, orders) = mpsc::sync_channel(limits::TRAIL_QUEUE);
+        let (mailbox, orders) = threads.mailbox(limits::TRAIL_QUEUE);
         let shared = Arc::clone(&head);
-        thread::Builder::new()
-            .name("trail".to_owned())
-            .spawn(move || writer::run(opened.journal, &orders, &shared))
-            .map_err(|e| Failure::os("starting the trail's thread", &e))?;
+        // It ends with the last handle.
+        drop(threads.spawn("trail", move || {
+            writer::run(opened.journal, &orders, &shared);
+        })?);
         Ok((
             Self {
+                threads: threads.clone(),
                 mailbox,
                 head,
                 reader,
@@ -134,7 +135,7 @@ impl Trail {
         self.mailbox
             .send(writer::Order { deed, reply })
             .map_err(|_| gone())?;
-        done.blocking_recv().map_err(|_| gone())?
+        self.threads.wait(done).map_err(|_| gone())?
     }
 
     /// The newest durable record.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_base::{Failure, Outcome, journal::Journal, limits};
+use chordae_base::{Failure, Outcome, journal::Journal, limits, seams::Mail};
 use tokio::sync::oneshot;
 
 use super::{Head, TrailRecord, record, record::Deed};
@@ -21,7 +21,7 @@ pub(super) struct Order {
 const IDLE: Duration = limits::IDLE_MARK;
 
 /// Runs until the last [`super::Trail`] is dropped or the journal fails.
-pub(super) fn run(journal: Journal, orders: &mpsc::Receiver<Order>, head: &Mutex<Head>) {
+pub(super) fn run(journal: Journal, orders: &Mail<Order>, head: &Mutex<Head>) {
     let mut journal = journal;
     loop {
         let first = match orders.recv_timeout(IDLE) {

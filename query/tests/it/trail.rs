@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use axum::http::StatusCode;
-use chordae_base::{FailureKind, time::SECOND_NS as S};
+use chordae_base::{FailureKind, seams::Threads, time::SECOND_NS as S};
 use chordae_query::trail::{NOTHING, Trail, TrailRecord, digest};
 
 use crate::world::*;
@@ -152,7 +152,11 @@ async fn a_damaged_trail_refuses_the_start() {
     let open = |bytes: &[u8]| {
         let disk = w.disk.copy();
         disk.put(path, bytes);
-        Trail::open(Arc::new(disk), Path::new("/trail"))
+        Trail::open(
+            Arc::new(disk),
+            Path::new("/trail"),
+            &Threads::of_the_machine(),
+        )
     };
     let (trail, recall) = open(&good).unwrap();
     assert_eq!(
@@ -183,7 +187,12 @@ async fn a_damaged_trail_refuses_the_start() {
         .map(|k: &usize| records[*k].encode().unwrap().into())
         .collect();
     drop(opened.journal.commit(&skipped).unwrap());
-    let broken = Trail::open(Arc::new(disk), Path::new("/other")).map(drop);
+    let broken = Trail::open(
+        Arc::new(disk),
+        Path::new("/other"),
+        &Threads::of_the_machine(),
+    )
+    .map(drop);
     assert_eq!(broken.map_err(|e| e.kind), Err(FailureKind::Damaged));
 }
 
@@ -199,7 +208,12 @@ fn ids_are_remembered_as_long_as_their_tokens_can_live() {
         w.clock.advance(400 * S as u64);
         w.get(&w.ann, None, "/v1/streams").await;
         let disk = w.disk.copy();
-        let (_, recall) = Trail::open(Arc::new(disk), Path::new("/trail")).unwrap();
+        let (_, recall) = Trail::open(
+            Arc::new(disk),
+            Path::new("/trail"),
+            &Threads::of_the_machine(),
+        )
+        .unwrap();
         assert_eq!(recall.jtis.len(), 1, "the first has expired for certain");
     });
 }

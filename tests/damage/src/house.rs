@@ -18,7 +18,7 @@ use chordae_base::{
     limits,
     record::{BirthRecord, FrameRecord, Place, SettledRecord, StateRecord, WalRecord},
     seams::{
-        Disk, Entropy,
+        Disk, Entropy, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
     },
     time::SECOND_NS,
@@ -127,7 +127,15 @@ pub fn open_ledger(disk: &FakeDisk) -> Outcome<Ledger> {
     let clock = Arc::new(FakeClock::new(T0));
     let metrics = prometheus::Registry::new();
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Ledger::open(disk, settings, keys, Arc::new(Known), clock, &metrics)
+    Ledger::open(
+        disk,
+        settings,
+        keys,
+        Arc::new(Known),
+        clock,
+        &Threads::of_the_machine(),
+        &metrics,
+    )
 }
 
 /// A path in the folder.
@@ -370,7 +378,7 @@ fn grant(
 }
 
 fn trail(disk: &FakeDisk, day: u8) -> Outcome<(Digest, u64)> {
-    let (trail, _) = Trail::open(arc(disk), &at("trail"))?;
+    let (trail, _) = Trail::open(arc(disk), &at("trail"), &Threads::of_the_machine())?;
     for n in day * 3..day * 3 + 3 {
         trail.write_blocking(Deed {
             time_ms: 1_700_006_400_000 + u64::from(n),

@@ -11,7 +11,7 @@ use chordae_base::{
     journal::{Journal, Settings, scan_dir},
     limits,
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeDisk, FakeEntropy},
     },
     time::SECOND_NS,
@@ -196,7 +196,7 @@ fn directory(disk: &FakeDisk, house: &House) -> Outcome<String> {
 }
 
 fn trail(disk: &FakeDisk) -> Outcome<String> {
-    let (trail, recall) = Trail::open(arc(disk), &at("trail"))?;
+    let (trail, recall) = Trail::open(arc(disk), &at("trail"), &Threads::of_the_machine())?;
     Ok(format!("{:?} {recall:?}", trail.head()))
 }
 

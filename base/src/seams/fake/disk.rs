@@ -81,6 +81,12 @@ impl FakeDisk {
         lock(&self.state).capacity = bytes;
     }
 
+    /// The process is killed, the machine lives: all that was written is there, synced or not, and the
+    /// handles of the process fail.
+    pub fn kill(&self) {
+        lock(&self.state).life += 1;
+    }
+
     /// Power loss: everything that was not synced is gone.
     pub fn crash(&self) {
         lock(&self.state).crash(None);

@@ -23,11 +23,7 @@ use chordae_chain::{
 };
 use serde_json::json;
 
-use super::{
-    Problem, no_session,
-    service::{Service, blocking},
-    sid_of,
-};
+use super::{Problem, no_session, service::Service, sid_of};
 
 pub(in crate::http) async fn create(
     State(service): State<Arc<Service>>,
@@ -38,7 +34,7 @@ pub(in crate::http) async fn create(
         let body = plain_body(&headers, body)?;
         let _place = service.place()?;
         let of = Arc::clone(&service);
-        blocking(move || post(&of, &body)).await
+        service.blocking(move || post(&of, &body)).await
     };
     let sid = match made.await {
         Ok(sid) => sid,
@@ -62,7 +58,7 @@ pub(in crate::http) async fn revoke(
         let body = plain_body(&headers, body)?;
         let _place = service.place()?;
         let of = Arc::clone(&service);
-        blocking(move || delete(&of, sid, &body)).await?;
+        service.blocking(move || delete(&of, sid, &body)).await?;
         Ok(Json(json!({ "sid": Digest(sid), "state": "revoked" })).into_response())
     };
     match done.await {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     Problem, no_session,
-    service::{Caller, Service, blocking},
+    service::{Caller, Service},
     sid_of,
 };
 use crate::core::{access::Session, ask::Params};
@@ -40,11 +40,12 @@ pub(in crate::http) async fn look(
     let answer = match sid_of(sid).and_then(|s| Params::parse(uri.query(), &[]).map(|_| s)) {
         Ok(sid) => {
             let of = Arc::clone(&service);
-            blocking(move || {
-                let shown = show(&of, &caller, &sid)?.ok_or_else(no_session)?;
-                Ok(Json(shown).into_response())
-            })
-            .await
+            service
+                .blocking(move || {
+                    let shown = show(&of, &caller, &sid)?.ok_or_else(no_session)?;
+                    Ok(Json(shown).into_response())
+                })
+                .await
         }
         Err(failure) => Err(failure.into()),
     };
@@ -67,7 +68,7 @@ pub(in crate::http) async fn list(
     let answer = match from {
         Ok(from) => {
             let of = Arc::clone(&service);
-            blocking(move || page(&of, &caller, &from.0)).await
+            service.blocking(move || page(&of, &caller, &from.0)).await
         }
         Err(failure) => Err(failure.into()),
     };

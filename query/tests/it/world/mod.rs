@@ -22,7 +22,7 @@ use bytes::Bytes;
 use chordae_base::{
     Did, Digest,
     seams::{
-        Clock,
+        Clock, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
     },
     time::SECOND_NS as S,
@@ -84,7 +84,12 @@ impl House {
         registry: &prometheus::Registry,
         entries_public: bool,
     ) -> (Arc<Service>, Trail) {
-        let (trail, recall) = Trail::open(Arc::new(disk), Path::new("/trail")).unwrap();
+        let (trail, recall) = Trail::open(
+            Arc::new(disk),
+            Path::new("/trail"),
+            &Threads::of_the_machine(),
+        )
+        .unwrap();
         let parts = Parts {
             chunks: Arc::<MemChunks>::clone(&self.chunks),
             ledger: Arc::<MemLedger>::clone(&self.ledger),
@@ -93,6 +98,7 @@ impl House {
             provider: SecretKeys::from_pem(&self.provider.to_pem().unwrap()).unwrap(),
             origin: ORIGIN.to_owned(),
             clock: Arc::new(self.clock.clone()),
+            threads: Threads::of_the_machine(),
             trail: trail.clone(),
             recall,
             metrics: QueryMetrics::new(registry).unwrap(),

@@ -18,7 +18,7 @@ use chordae::{
 use chordae_base::{
     Did, Failure, FailureKind, Outcome,
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeClock, FakeEntropy},
         faulty::{Fault, FaultyDisk, How, Op},
         real::{OsClock, OsDisk, OsEntropy},
@@ -29,6 +29,7 @@ use chordae_chain::{
     link,
 };
 use chordae_damage::house::T0;
+use chordae_ingest::fanout::NoFanout;
 use tempfile::TempDir;
 
 struct Place {
@@ -59,11 +60,14 @@ impl Place {
             disk,
             clock: Arc::new(OsClock),
             entropy: Arc::new(OsEntropy),
+            threads: Threads::of_the_machine(),
+            fanout: Arc::new(NoFanout),
         };
         let home = Folder::new(self.data());
         let ready = Readiness::default();
         let metrics = prometheus::Registry::new();
-        tokio::task::block_in_place(|| start(&home, &self.settings, &seams, &metrics, &ready))
+        let keys = keyring::open(&home)?;
+        tokio::task::block_in_place(|| start(&home, keys, &self.settings, &seams, &metrics, &ready))
     }
 
     fn start(&self) -> Outcome<Built> {
@@ -86,7 +90,7 @@ impl Place {
     async fn day(&self, n: u64) {
         let house = whole(self.start());
         self.anchor(&house, n);
-        house.stop().await.unwrap();
+        house.stop().unwrap();
     }
 }
 
@@ -147,7 +151,7 @@ async fn a_log_that_cannot_be_written_shuts_the_doors_and_leaves_the_readers() {
         assert!(reading.accept("it is no rollback").is_err());
         reading.ledger.stop();
     }
-    whole(place.start()).stop().await.unwrap();
+    whole(place.start()).stop().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +228,7 @@ async fn without_a_witness_a_folder_of_yesterday_goes_on() {
     copy(&place.data(), &yesterday);
     place.day(1).await;
     set_back(&place, &yesterday);
-    whole(place.start()).stop().await.unwrap();
+    whole(place.start()).stop().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,10 +261,10 @@ async fn a_witness_behind_the_ledger_is_a_crash_and_no_rollback() {
     let seen = fs::read(place.witness()).unwrap();
     place.day(1).await;
     fs::write(place.witness(), seen).unwrap();
-    whole(place.start()).stop().await.unwrap();
+    whole(place.start()).stop().unwrap();
     // And one that was lost is made anew.
     fs::remove_file(place.witness()).unwrap();
-    whole(place.start()).stop().await.unwrap();
+    whole(place.start()).stop().unwrap();
     assert!(place.witness().exists());
 }
 
