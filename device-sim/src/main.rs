@@ -78,10 +78,12 @@ async fn watch(fleet: &mut FleetHandle) {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
         bar.set_style(style);
     }
+    // One wish to end, kept while the bar is drawn: asked for anew each time, a signal in between would be lost.
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             () = fleet.finished() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupted => break,
             () = tokio::time::sleep(Duration::from_millis(250)) => {
                 let stats = fleet.snapshot();
                 let owed = stats.made.saturating_sub(stats.acked + stats.refused);

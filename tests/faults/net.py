@@ -47,11 +47,12 @@ class Chaos:
             pair = (near, far)
             with self.lock:
                 self.open.add(pair)
+            deaf = []
             for a, b in ((near, far), (far, near)):
-                threading.Thread(target=self.carry, args=(a, b, pair, random.Random(self.rng.getrandbits(64))),
+                threading.Thread(target=self.carry, args=(a, b, pair, deaf, random.Random(self.rng.getrandbits(64))),
                                  daemon=True).start()
 
-    def carry(self, a, b, pair, rng):
+    def carry(self, a, b, pair, deaf, rng):
         due = 0.0
         try:
             while data := a.recv(65536 if self.kind != "slow" else 4096):
@@ -62,6 +63,9 @@ class Chaos:
                     self.cuts += 1
                     return self.cut(pair)
                 if kind == "deaf":
+                    deaf.append(True)
+                if deaf:
+                    # Half-open for good: what was swallowed never comes, only a new connection helps.
                     continue
                 if kind == "delay":
                     due = max(due, time.monotonic() + rng.uniform(0.15, 0.25))
@@ -82,7 +86,9 @@ class Chaos:
             try:
                 if not gently:
                     s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
-                s.shutdown(socket.SHUT_RDWR) if gently else s.close()
+                # Whoever waits in `recv` holds the socket open: it is woken first.
+                s.shutdown(socket.SHUT_RDWR if gently else socket.SHUT_RD)
+                s.close()
             except OSError:
                 pass
 
@@ -113,17 +119,14 @@ def r15(seed, short):
             time.sleep(each)
             for net in nets:
                 net.kind = "clean"
-                if kind == "deaf":
-                    # What was swallowed never comes: only a new connection helps, as after a dead gateway.
-                    net.cut_all()
             before = ward.counts()
-            back.append(ward.first_ack(before, 30, every=True))
+            back.append(ward.first_ack(before, 60, every=True))
             score.figures[f"after {kind}"] = f"{back[-1]:.1f} s"
             score.cycles += 1
         score.figures["resets"] = sum(n.cuts for n in nets)
-        score.figures["all devices again p100"] = f"{max(back):.1f} s"
         score.demand(score.figures["resets"] > 0, "some connections must have been reset")
-        score.demand(max(back) < 10, f"all devices acknowledged again within 10 s, not {max(back):.1f}")
+        score.demand(max(back[:-1]) < 10, f"all devices acknowledged again within 10 s, not {max(back[:-1]):.1f}")
+        score.demand(back[-1] < 45, f"a half-open connection is given up within 45 s, not {back[-1]:.0f}")
         result = ward.judge(score)
         for net in nets:
             net.close()
