@@ -44,32 +44,38 @@ def control(seed):
 
 
 def big_log(seed, short):
-    """A log of 1 GiB that lies in the page cache: how long a start takes."""
-    score = Score("R01w", "start with a log of 1 GiB, warm", seed, cycles=1)
-    wanted = (32 << 20) if short else (1 << 30)
-    fat = ("--leads", 12, "--rate", 2000, "--frame", "2s", "--encoding", "i16le", "--max-rate", "--burst", 64,
-           "--for", "250000s")
-    fleet = [(f"dev-{n}", "mqtt", fat) for n in range(4)]
-    with Ward(fleet=fleet, slot=3600, wal=4 << 30) as ward:
+    """A log of 1 GiB that lies in the page cache: how long a start takes.
+
+    Live devices and slots of an hour: nothing is sealed, so nothing is trimmed, as when the chunk store stands still.
+    """
+    score, n = Score("R01w", "start with a log of 1 GiB, warm", seed, cycles=5), 80
+    wanted = (64 << 20) if short else (1 << 30)
+    fat = ("--devices", n, "--leads", 12, "--rate", 5000, "--frame", "800ms", "--encoding", "i16le", "--precomputed",
+           "--for", "30000s")
+    names = [f"sim-{i + 1:04}" for i in range(n)]
+    with Ward(fleet=(("fleet", "mqtt", fat),), also=names, slot=3600, wal=4 << 30) as ward:
         ward.go()
-        folder, watch = ward.house.folder / "wal", Watch()
+        watch, acked = Watch(), ward.devices[0].acked
 
         def size():
-            return sum(f.stat().st_blocks * 512 for f in folder.glob("*.log"))
+            # Room is reserved ahead; what counts is what was acknowledged: 96,000 bytes a frame.
+            return acked.read_bytes().count(b"\n") * 96_000 if acked.exists() else 0
 
-        while size() < wanted and watch() < 240:
-            time.sleep(0.05)
+        while size() < wanted and watch() < 400:
+            time.sleep(0.5)
         ward.house.end()
         have = size()
-        took = ward.again()
+        took = []
+        for _ in range(score.cycles):
+            took.append(ward.again())
+            ward.house.end()
+        ward.house.start()
         score.figures["log"] = f"{have >> 20} MiB"
-        score.figures["start to first ack"] = f"{took:.2f} s"
+        score.figures["start to first ack"] = ", ".join(f"{t:.2f}" for t in took) + " s"
         score.demand(have >= wanted, f"a log of {wanted >> 20} MiB; it grew to {have >> 20}")
-        score.demand(took < 2, "first acknowledgement within 2 s")
-        for device in ward.devices:
-            device.finish()
-        score.acknowledged = sum(d.acked.read_text().count("\n") for d in ward.devices)
-        score.stored = score.acknowledged
+        score.demand(max(took) < 2, "first acknowledgement within 2 s")
+        ward.judge(score)
+    score.control = "as R01"
     return score
 
 

@@ -126,8 +126,10 @@ class Device:
         self.name, self.acked, self.asked = name, base / f"{name}.acked", False
         address = f"{door}://127.0.0.1:{house.mqtt_port if door == 'mqtt' else house.zmq_port}"
         self.log = open(base / f"{name}.log", "ab")
+        # `--devices N` names its own: sim-0001 and so on.
+        who = [] if "--devices" in args else ["--device", name]
         self.process = subprocess.Popen(
-            [str(SIM), "--url", address, "--device", name, "--stream", "ecg", "--acked", str(self.acked),
+            [str(SIM), "--url", address, *who, "--stream", "ecg", "--acked", str(self.acked),
              "--patience", "600s", *map(str, args)], stdout=self.log, stderr=subprocess.STDOUT)
 
     def tail(self):
