@@ -195,6 +195,10 @@ pub const LIVE_QUEUE: usize = 256;
 pub const MONITORS_MAX: usize = 4096;
 /// A peer that does not take what we send is cut after this.
 pub const WRITE_STALL: Duration = Duration::from_secs(10);
+/// How long a peer that we closed is heard out, unread by anybody.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of it.
+pub const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How often a door looks whether its certificates or revocations have changed.
 pub const TLS_RELOAD_EVERY: Duration = Duration::from_secs(5);
 /// How often expiry, revocation and disabling of connected peers is looked at.

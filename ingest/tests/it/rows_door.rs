@@ -126,6 +126,24 @@ fn d26_silence_ends_a_connection() {
     });
 }
 
+/// A close with bytes unread is a reset, and a reset takes the DISCONNECT from the peer.
+#[test]
+fn why_it_was_closed_reaches_a_peer_that_goes_on_writing() {
+    runtime().block_on(async {
+        let (house, _) = House::in_memory();
+        let ward = Ward::new(house);
+        let plain = ward.plain().await;
+        let mut busy = plain_connect(&plain, "tool", 5, 60).await;
+        // A packet of a client's that only servers send, then pings.
+        busy.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+        for _ in 0..50 {
+            busy.write_all(&[0xc0, 0].repeat(1000)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(bye(&to_the_end(&mut busy).await), Some(0x82));
+    });
+}
+
 #[test]
 fn d27_a_storm_of_connects_of_one_identity() {
     runtime().block_on(async {
