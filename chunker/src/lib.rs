@@ -21,6 +21,6 @@ pub mod replay;
 pub mod seal;
 pub mod service;
 
-pub use core::ports::{ChunkSink, Covered, FrameSource, Plans, Progress, Stored, Tip};
+pub use core::ports::{ChunkSink, Covered, FrameSource, Gap, Plans, Progress, Stored, Tip};
 pub use replay::{Recovered, RecoveredWal};
 pub use service::{Chunker, Handle, Input, Parts, Status, Stopped};

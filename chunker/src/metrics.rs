@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use chordae_base::{Failure, Outcome};
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use crate::core::deadlines::SealReason;
 
@@ -16,7 +14,7 @@ pub struct Metrics {
     chunk_bytes: Histogram,
     seal_seconds: Histogram,
     oldest_open: Gauge,
-    gaps: IntGauge,
+    gaps: IntCounter,
     stranded: IntCounter,
 }
 
@@ -47,9 +45,10 @@ impl Metrics {
                 "Age of the oldest open bucket.",
             )
             .map_err(unusable)?,
-            gaps: IntGauge::new(
-                "chordae_seal_gaps",
-                "Buckets that failed to seal twice; their frames stay in the WAL until the next start.",
+            gaps: IntCounter::new(
+                "chordae_seal_gaps_total",
+                "Buckets that failed to seal twice: their frames go to quarantine, or, where the store is at \
+                 fault, stay in the WAL until the next start.",
             )
             .map_err(unusable)?,
             stranded: IntCounter::new(
@@ -92,8 +91,8 @@ impl Metrics {
             .set(Duration::from_nanos(age).as_secs_f64());
     }
 
-    pub(crate) fn gaps(&self, gaps: usize) {
-        self.gaps.set(i64::try_from(gaps).unwrap_or(i64::MAX));
+    pub(crate) fn gap(&self) {
+        self.gaps.inc();
     }
 
     pub(crate) fn stranded(&self) {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::{
     core::{
         arrival::{ConnId, Content, Notice, Verdict},
-        ports::{CoveredNews, Newest},
+        ports::{CoveredNews, GapNews, Newest},
     },
     service::{Letters, MAILBOX_KIB},
 };
@@ -153,6 +153,11 @@ impl IngestHandle {
         self.letters.covered(news);
     }
 
+    /// These frames are in no chunk and never will be. Never blocks; callable from any thread.
+    pub fn gap(&self, gap: GapNews) {
+        self.letters.gap(gap);
+    }
+
     /// The log may be trimmed up to `floor`. Never blocks; callable from any thread.
     pub fn trim(&self, floor: u64) {
         self.letters.trim(floor);
@@ -221,6 +226,8 @@ pub(crate) struct Letterbox {
 #[derive(Debug, Default)]
 struct Inside {
     covered: BTreeMap<(StreamKey, u64), RangeSet>,
+    /// Bounded by the log: each frame of it is in one bucket of a slot.
+    gaps: Vec<GapNews>,
     trim: Option<u64>,
 }
 
@@ -238,6 +245,11 @@ impl Letterbox {
         }
     }
 
+    fn gap(&self, gap: GapNews) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.gaps.push(gap);
+    }
+
     fn trim(&self, floor: u64) {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         inside.trim = inside.trim.max(Some(floor));
@@ -245,11 +257,19 @@ impl Letterbox {
 
     pub(crate) fn take(&self) -> Letters {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inside { covered, trim } = std::mem::take(&mut *inside);
+        let Inside {
+            covered,
+            gaps,
+            trim,
+        } = std::mem::take(&mut *inside);
         let covered = covered
             .into_iter()
             .map(|((s, boot), seqs)| (s, boot, seqs))
             .collect();
-        Letters { covered, trim }
+        Letters {
+            covered,
+            gaps,
+            trim,
+        }
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::{
     core::{
         admission::{Admission, AdmissionLimits},
-        ports::{Downstream, History, Registry},
+        ports::{Downstream, GapNews, History, Registry},
         state::Core,
         steady::Steady,
     },
@@ -251,6 +251,8 @@ fn serve_until(
 pub(crate) struct Letters {
     /// Newly covered seqs.
     pub(crate) covered: Vec<(StreamKey, u64, RangeSet)>,
+    /// Frames that no chunk will hold.
+    pub(crate) gaps: Vec<GapNews>,
     /// The log may be trimmed up to here.
     pub(crate) trim: Option<u64>,
 }

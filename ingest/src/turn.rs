@@ -16,7 +16,7 @@ use crate::{
         arrival::{Content, Notice, Offer, Verdict, arrived_ns},
         judge::{Answers, Effect, Step},
         park::Body,
-        ports::{Downstream, LiveFrame, Newest},
+        ports::{Downstream, GapNews, LiveFrame, Newest},
         quarantined::Quarantined,
         state::Core,
         steady::{Now, Steady},
@@ -94,9 +94,12 @@ impl Turner {
             ours_ns: now_ns,
             wall_ns,
         };
-        self.read_letters(letters)?;
+        let gaps = self.read_letters(letters)?;
         self.admit();
         let mut todo = Decided::default();
+        for gap in gaps {
+            self.gap(&gap, now_ns, &mut todo)?;
+        }
         for message in batch {
             self.decide(message, now, mono_ns, &mut todo)?;
         }
@@ -381,7 +384,33 @@ impl Turner {
         Ok(())
     }
 
-    fn read_letters(&mut self, letters: Letters) -> Outcome<()> {
+    /// Frames that no chunk will hold go to quarantine as they lie in the log; what cannot be read there any
+    /// more is noted without its payload. Durable with this turn's commit, and only then settled.
+    fn gap(&mut self, gap: &GapNews, now_ns: i64, todo: &mut Decided) -> Outcome<()> {
+        for (seq, position) in &gap.frames {
+            let read = match &self.wal {
+                Some(wal) => wal.frame_source().record(*position),
+                None => Err(lost()),
+            };
+            let record = match read {
+                Ok(WalRecord::Frame(frame)) => Some(frame),
+                Ok(_) => None,
+                Err(failure) => {
+                    tracing::error!(stream = %gap.stream, boot = gap.boot, seq, %failure,
+                        "an acknowledged frame cannot be read any more; quarantine gets its name alone");
+                    None
+                }
+            };
+            let of = (&gap.stream, gap.boot, *seq);
+            for effect in self.core.unsealable(of, record, now_ns) {
+                self.take_effect(effect, None, todo)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the gaps, which need the commit of this turn.
+    fn read_letters(&mut self, letters: Letters) -> Outcome<Vec<GapNews>> {
         for (stream, boot, seqs) in letters.covered {
             self.core.cover(&stream, boot, &seqs);
         }
@@ -391,7 +420,7 @@ impl Turner {
             self.parts.metrics.wal_bytes.set(gauge(wal.bytes()));
             self.wal = Some(wal);
         }
-        Ok(())
+        Ok(letters.gaps)
     }
 
     fn admit(&mut self) {

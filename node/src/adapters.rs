@@ -18,7 +18,7 @@ use chordae_chain::{
     meta::ChunkMeta,
 };
 use chordae_chunk::SealedChunk;
-use chordae_chunker::{self as chunker, Covered};
+use chordae_chunker::{self as chunker, Covered, Gap};
 use chordae_ingest::{core::ports as ingest, mailbox::IngestHandle};
 use chordae_query::{
     core::{ledger_path::LedgerPath, ports as query},
@@ -131,6 +131,7 @@ pub(crate) struct News(Arc<Mutex<Early>>);
 struct Early {
     ingest: Option<IngestHandle>,
     covered: Vec<ingest::CoveredNews>,
+    gaps: Vec<ingest::GapNews>,
     trim: Option<u64>,
 }
 
@@ -139,6 +140,9 @@ impl News {
     pub(crate) fn reach(&self, handle: IngestHandle) {
         let mut early = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         handle.covered(std::mem::take(&mut early.covered));
+        for gap in std::mem::take(&mut early.gaps) {
+            handle.gap(gap);
+        }
         if let Some(floor) = early.trim.take() {
             handle.trim(floor);
         }
@@ -161,6 +165,19 @@ impl chunker::Progress for News {
         match &early.ingest {
             Some(handle) => handle.covered(news),
             None => early.covered.extend(news),
+        }
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        let gap = ingest::GapNews {
+            stream: gap.stream,
+            boot: gap.boot,
+            frames: gap.frames,
+        };
+        let mut early = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &early.ingest {
+            Some(handle) => handle.gap(gap),
+            None => early.gaps.push(gap),
         }
     }
 

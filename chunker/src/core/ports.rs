@@ -89,12 +89,32 @@ pub struct Covered {
     pub whole: RangeSet,
 }
 
-/// Hears what became history. **Neither call may wait for ingest**: ingest may be waiting for the
+/// A bucket that cannot be sealed, by whomever it is tried: a named gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The stream.
+    pub stream: StreamKey,
+    /// The did that would have held the rows.
+    pub did: Did,
+    /// Boot of the device.
+    pub boot: u64,
+    /// The slot.
+    pub slot_start_ns: i64,
+    /// Its frames: seq, and position of the record in the WAL.
+    pub frames: Vec<(u64, u64)>,
+    /// Why it failed the second time.
+    pub why: String,
+}
+
+/// Hears what became history. **No call may wait for ingest**: ingest may be waiting for the
 /// chunker's input, and then neither would ever go on. Keep the news in a bounded-by-the-WAL place
 /// and let ingest collect it.
 pub trait Progress: Send {
     /// Chunks were linked.
     fn covered(&mut self, news: Vec<Covered>);
+    /// The frames of this bucket are to go to quarantine; a `Settled` record of each lets the WAL go. It
+    /// may be said again of the same frames after a restart.
+    fn gap(&mut self, gap: Gap);
     /// No WAL record below `floor` is needed by the chunker any more.
     fn trim(&mut self, floor: u64);
 }

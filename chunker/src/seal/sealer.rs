@@ -54,6 +54,8 @@ pub enum Told {
         id: u64,
         /// The second failure.
         failure: Failure,
+        /// The fault is the bucket's own: it cannot be built. Else the store would not take it.
+        unsealable: bool,
     },
     /// The sink is gone; the process must end.
     Gone(Failure),
@@ -110,6 +112,8 @@ impl Sealer {
                 Ok(chunk) => built.push((order, chunk)),
                 Err(failure) => news.push(Told::Failed {
                     id: order.id,
+                    // A disk that does not give its bytes today may give them tomorrow.
+                    unsealable: failure.kind != FailureKind::Io,
                     failure,
                 }),
             }
@@ -133,7 +137,11 @@ impl Sealer {
         match self.commit(&one) {
             Ok(()) => self.linked(one, begun),
             Err(failure) if failure.kind == FailureKind::Io => Told::Gone(failure),
-            Err(failure) => Told::Failed { id, failure },
+            Err(failure) => Told::Failed {
+                id,
+                failure,
+                unsealable: false,
+            },
         }
     }
 

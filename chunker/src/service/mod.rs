@@ -96,7 +96,7 @@ pub struct Status {
     pub oldest_open_ns: Option<i64>,
     /// Orders that wait for their link.
     pub sealing: usize,
-    /// Buckets that failed to seal twice.
+    /// Buckets that failed to seal twice and still lie in the WAL.
     pub gaps: usize,
     /// Frames that no rule could place.
     pub stranded: u64,
@@ -113,7 +113,7 @@ pub struct Status {
 pub struct Stopped {
     /// The WAL is needed from here on.
     pub floor: u64,
-    /// Buckets that failed to seal twice; the next start tries them again.
+    /// Buckets that failed to seal twice and still lie in the WAL; the next start tries them again.
     pub gaps: usize,
     /// Frames that are parked.
     pub parked: usize,

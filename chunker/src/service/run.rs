@@ -218,18 +218,40 @@ impl Run {
                 }
                 self.trim();
             }
-            Told::Failed { id, failure } => {
+            Told::Failed {
+                id,
+                failure,
+                unsealable,
+            } => {
                 self.out = self.out.saturating_sub(1);
                 for position in self.windower.positions(&[id]) {
                     self.cache.forget(position);
                 }
-                self.windower.failed(id);
-                self.metrics.gaps(self.windower.gaps());
-                tracing::error!(why = %failure, "a bucket failed to seal twice; its frames stay in the WAL");
+                self.gap(id, &failure, unsealable);
             }
             Told::Gone(failure) => return Err(failure.during("linking chunks")),
         }
         Ok(())
+    }
+
+    /// A bucket failed twice. What cannot be sealed goes to quarantine, so that it does not keep the WAL
+    /// from being trimmed; what the store did not take stays, and the next start tries again.
+    fn gap(&mut self, id: u64, failure: &Failure, unsealable: bool) {
+        self.metrics.gap();
+        if !unsealable {
+            tracing::error!(why = %failure, "a bucket failed to seal twice; its frames stay in the WAL");
+            return self.windower.failed(id);
+        }
+        if let Some(gap) = self.windower.unsealable(id, failure.why.clone()) {
+            let (first, last) = (gap.frames.first(), gap.frames.last());
+            let seqs = first
+                .zip(last)
+                .map(|((first, _), (last, _))| (*first, *last));
+            tracing::error!(stream = %gap.stream, did = %gap.did, boot = gap.boot, slot = gap.slot_start_ns,
+                ?seqs, frames = gap.frames.len(), why = %failure,
+                "a bucket cannot be sealed: its frames go to quarantine, a gap stays");
+            self.progress.gap(gap);
+        }
     }
 
     fn trim(&mut self) {

@@ -26,7 +26,8 @@ use chordae_chain::{link::Link, meta::ChunkMeta};
 use chordae_chunk::SealedChunk;
 use chordae_chunker::core::ports::Nothing;
 use chordae_chunker::{
-    ChunkSink, Chunker, Covered, Handle, Input, Parts, Plans, Progress, RecoveredWal, Stored, Tip,
+    ChunkSink, Chunker, Covered, Gap, Handle, Input, Parts, Plans, Progress, RecoveredWal, Stored,
+    Tip,
 };
 use chordae_storage::{Catalogue, Committer};
 
@@ -64,11 +65,15 @@ impl Stored for Whole {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct News(pub(crate) Arc<Mutex<(Vec<Covered>, u64)>>);
+pub(crate) struct News(pub(crate) Arc<Mutex<(Vec<Covered>, u64, Vec<Gap>)>>);
 
 impl Progress for News {
     fn covered(&mut self, news: Vec<Covered>) {
         self.0.lock().unwrap().0.extend(news);
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.0.lock().unwrap().2.push(gap);
     }
 
     fn trim(&mut self, floor: u64) {

@@ -53,6 +53,12 @@ impl Bench {
         self.position
     }
 
+    fn settles(&mut self, seq: u64, recv_ns: i64) {
+        self.position += 10;
+        let record = settled(1, seq, recv_ns);
+        self.windower.record(self.position, &record, &self.registry);
+    }
+
     fn sealed_by(&mut self, at_ms: i64) -> Vec<Arc<SealOrder>> {
         self.windower.tick(T0 + at_ms * MS);
         orders(&mut self.windower)
@@ -267,6 +273,33 @@ fn an_order_that_failed_keeps_its_frames_and_lets_others_go_on() {
     bench.windower.tick(T0 + 1000 * S);
     assert_eq!((bench.windower.gaps(), bench.windower.sealing()), (1, 0));
     assert_eq!(bench.windower.floor(), first);
+}
+
+#[test]
+fn a_gap_keeps_its_frames_until_each_is_settled() {
+    let mut bench = Bench::new();
+    let first = bench.arrives(0, 0, 1100, Place::Live);
+    bench.arrives(1, 1000, 2100, Place::Live);
+    bench.windower.stop();
+    let all = orders(&mut bench.windower);
+    let gap = bench
+        .windower
+        .unsealable(all[0].id, "broken".into())
+        .unwrap();
+    assert_eq!(gap.frames.len(), 2);
+    assert!(
+        bench
+            .windower
+            .unsealable(all[0].id, "again".into())
+            .is_none()
+    );
+    bench.windower.tick(T0 + 1000 * S);
+    assert_eq!(bench.windower.floor(), first);
+    for (seq, left) in [(1, 1), (0, 0), (0, 0)] {
+        bench.settles(seq, T0 + 1000 * S);
+        assert_eq!(bench.windower.gaps(), left);
+    }
+    assert!(bench.windower.floor() > gap.frames[1].1);
 }
 
 #[test]

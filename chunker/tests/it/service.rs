@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chordae_base::{
     Did, Digest, Failure, Outcome, StreamPlan,
     plan::Tenure,
-    record::{Place, WalRecord},
+    record::{Place, SettledRecord, WalRecord},
     seams::{
         Mailbox, Threads,
         fake::{FakeClock, FakeDisk, FakeEntropy},
@@ -165,7 +165,8 @@ fn an_orderly_stop_seals_links_and_trims() {
     end.unwrap();
     assert_eq!((stopped.gaps, stopped.parked), (0, 0));
     assert!(stopped.floor > 1 && stopped.floor <= last);
-    let (covered, trimmed) = news.0.lock().unwrap().clone();
+    let (covered, trimmed, gaps) = news.0.lock().unwrap().clone();
+    assert!(gaps.is_empty());
     assert_eq!(trimmed, stopped.floor);
     let whole: u64 = covered
         .iter()
@@ -212,6 +213,72 @@ fn a_chunk_that_fails_twice_is_a_gap_and_the_others_go_on() {
     assert_eq!(stopped.floor, 11, "the WAL keeps the first frame");
     let covered = news.0.lock().unwrap().0.clone();
     assert!(covered.iter().all(|c| c.did == did(2)));
+    // The store would not take it: the next start tries again, nothing goes to quarantine.
+    assert!(news.0.lock().unwrap().2.is_empty());
+}
+
+#[test]
+fn a_bucket_with_a_frame_that_is_none_becomes_a_named_gap_and_lets_the_log_go() {
+    let mut house = house(|_| ());
+    house.frames(0, 4);
+    house.position += 10;
+    let mut broken = record(
+        &frame(1, 4, T0 + 4 * S, 125),
+        T0 + 5100 * MS,
+        0,
+        Place::Live,
+    );
+    broken.payload = Bytes::from_static(b"no frame at all");
+    house.send(Input::Record {
+        position: house.position,
+        record: WalRecord::Frame(broken),
+    });
+    // Another slot, and time enough for both to be sealed.
+    house.frames(12, 3);
+    let now_ns = T0 + 200 * S;
+    house.send(Input::Tick { now_ns });
+    let news = house.news.clone();
+    let gap = loop {
+        // The sealer is a thread of its own: asked until it has told.
+        house.ask(|reply| Input::Status { reply });
+        if let Some(gap) = news.0.lock().unwrap().2.first().cloned() {
+            break gap;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!((gap.did, gap.boot, gap.slot_start_ns), (did(1), 1, T0));
+    let seqs: Vec<u64> = gap.frames.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(seqs, [0, 1, 2, 3, 4]);
+    let status: Status = house.ask(|reply| Input::Status { reply });
+    let first = gap.frames[0].1;
+    assert_eq!(
+        (status.gaps, status.floor),
+        (1, first),
+        "kept until settled"
+    );
+    for seq in seqs {
+        house.position += 10;
+        let settled = SettledRecord {
+            stream: key(),
+            boot: 1,
+            seq,
+            recv_ns: now_ns,
+        };
+        house.send(Input::Record {
+            position: house.position,
+            record: WalRecord::Settled(settled),
+        });
+    }
+    let (stopped, end, _, catalogue) = house.stop();
+    end.unwrap();
+    assert_eq!(
+        (stopped.gaps, catalogue.chunks()),
+        (0, 1),
+        "the other slot is whole"
+    );
+    assert!(stopped.floor > first, "the log may be trimmed");
+    let meta = catalogue.metas()[0].clone();
+    assert_eq!(meta.seq, (12, 14), "the reader sees where the gap is");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use chordae_base::{
     StreamKey, limits,
-    record::{SettledRecord, WalRecord},
+    record::{FrameRecord, SettledRecord, WalRecord},
+    wire::ClockKind,
 };
 
 use super::{
@@ -17,6 +18,9 @@ use super::{
     quarantined::Quarantined,
     state::Core,
 };
+
+/// Why a frame of a bucket that failed to seal twice lies in quarantine.
+pub const UNSEALABLE: &str = "unsealable";
 
 impl Core {
     pub(super) fn conflict(&mut self, offer: &Offer, head: &FrameHead, answers: Answers) -> Step {
@@ -103,6 +107,41 @@ impl Core {
         };
         effects.push(Effect::Quarantine(q, body));
         self.settle(stream, head, recv_ns, effects);
+    }
+
+    /// A frame of a bucket that cannot be sealed, as it lies in the log; without its record only its name
+    /// is left. One that is settled already (before a restart) is only settled again, for the windower.
+    pub fn unsealable(
+        &mut self,
+        (stream, boot, seq): (&StreamKey, u64, u64),
+        record: Option<FrameRecord>,
+        recv_ns: i64,
+    ) -> Vec<Effect> {
+        let seen = &self.boot(stream, boot).seen;
+        let (settled, print) = (seen.is_settled(seq), seen.print(seq));
+        let decoded = record.as_ref().and_then(|r| r.frame().ok());
+        let head = FrameHead {
+            boot,
+            seq,
+            t0_ns: record.as_ref().map_or(0, |r| r.t0_ns),
+            samples: record.as_ref().map_or(0, |r| r.samples),
+            leads: decoded
+                .as_ref()
+                .map_or(0, |f| u32::try_from(f.leads()).unwrap_or(0)),
+            historical: decoded.is_some_and(|f| f.historical),
+            clock: record.as_ref().map_or(ClockKind::Unknown, |r| r.clock),
+            print: record
+                .as_ref()
+                .map_or(print.unwrap_or_default(), |r| r.print),
+        };
+        let mut effects = Vec::new();
+        if settled {
+            self.settle(stream, &head, recv_ns, &mut effects);
+        } else {
+            let body = Body::Here(record.map(|r| r.payload).unwrap_or_default());
+            self.quarantine(stream, &head, recv_ns, UNSEALABLE, body, &mut effects);
+        }
+        effects
     }
 
     pub(super) fn settle(

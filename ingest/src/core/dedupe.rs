@@ -76,6 +76,16 @@ impl Seen {
         self.settled.insert(seq);
     }
 
+    /// Whether `seq` lies in quarantine for good.
+    pub fn is_settled(&self, seq: u64) -> bool {
+        self.settled.holds(seq)
+    }
+
+    /// The print of `seq`, as long as it is kept.
+    pub fn print(&self, seq: u64) -> Option<Print> {
+        self.kept.get(&seq)?.print
+    }
+
     /// The newest record of `seq` lies at `position`.
     pub fn locate(&mut self, seq: u64, position: u64) {
         if let Some(kept) = self.kept.get_mut(&seq) {

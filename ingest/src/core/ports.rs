@@ -118,6 +118,17 @@ pub struct CoveredNews {
     pub slot_start_ns: i64,
 }
 
+/// Frames of a bucket that cannot be sealed: they are to go to quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GapNews {
+    /// The stream.
+    pub stream: StreamKey,
+    /// Boot of the device.
+    pub boot: u64,
+    /// Seq, and position of the record in the log.
+    pub frames: Vec<(u64, u64)>,
+}
+
 /// A live frame on its way to a monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFrame {

@@ -17,6 +17,7 @@ mod exchange_stage;
 mod exchange_thread;
 mod exchange_topics;
 mod fanout;
+mod gaps;
 mod model;
 mod rows_connect;
 mod rows_door;

@@ -271,7 +271,10 @@ fn arc(disk: &FakeDisk) -> Arc<dyn Disk> {
 }
 
 /// The stream of the folder by number.
-fn stream(n: u8) -> Outcome<StreamKey> {
+///
+/// # Errors
+/// None.
+pub fn stream(n: u8) -> Outcome<StreamKey> {
     Ok(StreamKey {
         device: DeviceId::new("bed-1")?,
         stream: StreamName::new(format!("ecg-{n}"))?,
@@ -410,7 +413,11 @@ fn mark(disk: &FakeDisk, dir: &str, record_bytes_max: usize) -> Outcome<()> {
     Journal::open(arc(disk), settings)?.journal.mark().map(drop)
 }
 
-fn birth(n: u8) -> Outcome<BirthRecord> {
+/// The birth of a stream's boot, as the WAL holds it.
+///
+/// # Errors
+/// None.
+pub fn birth(n: u8) -> Outcome<BirthRecord> {
     Ok(BirthRecord {
         stream: stream(n)?,
         recv_ns: T0,
@@ -425,7 +432,11 @@ fn birth(n: u8) -> Outcome<BirthRecord> {
     })
 }
 
-fn frame(n: u8, seq: u64) -> Outcome<FrameRecord> {
+/// A frame of a second of a stream, as the WAL holds it.
+///
+/// # Errors
+/// None.
+pub fn frame(n: u8, seq: u64) -> Outcome<FrameRecord> {
     let t0_ns = T0 + i64::try_from(seq).unwrap_or(0) * SECOND_NS;
     let frame = Frame {
         boot: 5,

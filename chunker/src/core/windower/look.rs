@@ -29,7 +29,7 @@ impl Windower {
         self.sealing.len()
     }
 
-    /// Buckets that failed to seal twice.
+    /// Buckets that failed to seal twice and still lie in the WAL.
     pub fn gaps(&self) -> usize {
         self.gaps.len()
     }

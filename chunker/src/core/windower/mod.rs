@@ -26,7 +26,7 @@ use super::{
     coverage::Coverage,
     deadlines::SealReason,
     pins::Pins,
-    ports::{Covered, Plans},
+    ports::{Covered, Gap, Plans},
     stream::Stream,
 };
 
@@ -56,6 +56,14 @@ enum Alarm {
     Forget { stream: u32, boot: u64 },
 }
 
+/// A piece that no chunk will hold.
+#[derive(Debug, Clone, Copy)]
+struct Unsealable {
+    order: u64,
+    position: u64,
+    leans_on: Option<u64>,
+}
+
 /// What a bucket is told about time when a piece reaches it.
 #[derive(Debug, Clone, Copy)]
 struct Touch {
@@ -74,7 +82,10 @@ pub struct Windower {
     next_id: u64,
     alarms: BTreeSet<(i64, Alarm)>,
     sealing: BTreeMap<u64, Arc<SealOrder>>,
-    gaps: BTreeMap<u64, Arc<SealOrder>>,
+    /// Orders that failed for good, with how many of their frames are not settled yet.
+    gaps: BTreeMap<u64, (Arc<SealOrder>, usize)>,
+    /// Frames of theirs that wait for their `Settled` record, by stream, boot, seq: the order, the pins.
+    unsealable: BTreeMap<(StreamKey, u64, u64), Vec<Unsealable>>,
     pins: Pins,
     /// While replayed frames are on their way; none afterwards.
     coverage: Option<Coverage>,
@@ -209,11 +220,54 @@ impl Windower {
             .collect()
     }
 
-    /// An order failed for good: a named gap. Its pins stay, so the WAL keeps its frames and the next
-    /// start tries again.
+    /// The store did not take an order. Its pins stay, so the WAL keeps its frames and the next start
+    /// tries again.
     pub fn failed(&mut self, order: u64) {
         if let Some(order) = self.sealing.remove(&order) {
-            self.gaps.insert(order.id, order);
+            let frames = order.pieces.len();
+            self.gaps.insert(order.id, (order, frames));
+        }
+    }
+
+    /// An order cannot be sealed: a named gap. Its pins stay until each of its frames is settled, so the
+    /// WAL keeps them until they lie in quarantine.
+    pub fn unsealable(&mut self, order: u64, why: String) -> Option<Gap> {
+        let order = self.sealing.remove(&order)?;
+        for piece in &order.pieces {
+            let frame = (order.stream.clone(), order.key.boot, piece.fact.seq);
+            let piece = Unsealable {
+                order: order.id,
+                position: piece.fact.position,
+                leans_on: piece.leans_on,
+            };
+            self.unsealable.entry(frame).or_default().push(piece);
+        }
+        let frames = order.pieces.iter().map(|p| (p.fact.seq, p.fact.position));
+        let gap = Gap {
+            stream: order.stream.clone(),
+            did: order.key.cell.did,
+            boot: order.key.boot,
+            slot_start_ns: order.key.cell.slot_start_ns,
+            frames: frames.collect(),
+            why,
+        };
+        let pieces = order.pieces.len();
+        self.gaps.insert(order.id, (order, pieces));
+        Some(gap)
+    }
+
+    /// A frame lies in quarantine: what a gap held of it is needed no more.
+    fn settle_gap(&mut self, stream: &StreamKey, boot: u64, seq: u64) {
+        let frame = (stream.clone(), boot, seq);
+        for piece in self.unsealable.remove(&frame).unwrap_or_default() {
+            self.pins.free_piece(piece.position);
+            piece.leans_on.iter().for_each(|p| self.pins.free(*p));
+            if let Some((_, left)) = self.gaps.get_mut(&piece.order) {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    self.gaps.remove(&piece.order);
+                }
+            }
         }
     }
 }

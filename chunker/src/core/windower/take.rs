@@ -24,6 +24,7 @@ impl Windower {
     pub(super) fn settled(&mut self, record: &SettledRecord) {
         let number = self.number(&record.stream);
         self.unpark(number, record.boot, record.seq);
+        self.settle_gap(&record.stream, record.boot, record.seq);
     }
 
     pub(super) fn unpark(&mut self, number: u32, boot: u64, seq: u64) {
