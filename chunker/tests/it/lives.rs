@@ -64,8 +64,11 @@ impl Stored for Whole {
     }
 }
 
+/// What was covered, the newest trim, the gaps.
+pub(crate) type Heard = (Vec<Covered>, u64, Vec<Gap>);
+
 #[derive(Clone, Default)]
-pub(crate) struct News(pub(crate) Arc<Mutex<(Vec<Covered>, u64, Vec<Gap>)>>);
+pub(crate) struct News(pub(crate) Arc<Mutex<Heard>>);
 
 impl Progress for News {
     fn covered(&mut self, news: Vec<Covered>) {

@@ -316,6 +316,35 @@ fn a_frame_without_birth_or_did_is_stranded_and_kept() {
     assert_eq!(bench.windower.floor(), position);
 }
 
+/// Found by the model under a seed: with eight late slots open, dividing the first bucket opened a ninth,
+/// which sealed another under the old plan, rows after the replan's time and all.
+#[test]
+fn a_replan_with_every_late_slot_open_leaves_no_row_in_the_old_did() {
+    let mut bench = Bench::new();
+    for n in 0..8_u64 {
+        let t0_ms = i64::try_from(n).unwrap() * 10_000;
+        bench.arrives(n, t0_ms, 100_000, Place::Late);
+    }
+    bench.windower.tick(T0 + 103 * S);
+    let from_ns = T0 + 500 * MS;
+    let mut plan = StreamPlan::new(did(1), 10 * S);
+    plan.tenures.push(Tenure {
+        from_ns,
+        did: did(9),
+    });
+    bench.windower.may_replan(&key(), &plan, from_ns).unwrap();
+    bench.windower.replan(&key(), plan, from_ns);
+    let mut all = orders(&mut bench.windower);
+    bench.windower.stop();
+    all.extend(orders(&mut bench.windower));
+    let rows: usize = all.iter().map(|o| o.rows()).sum();
+    assert_eq!(rows, 8 * 125);
+    for order in all {
+        let after = order.pieces[0].first_ns >= from_ns;
+        assert_eq!(order.key.cell.did == did(9), after, "{:?}", order.key);
+    }
+}
+
 #[test]
 fn a_replan_is_refused_below_sealed_rows_and_off_the_grid() {
     let mut bench = Bench::new();

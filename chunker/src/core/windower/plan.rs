@@ -53,16 +53,19 @@ impl Windower {
             .chain(stream.late.values())
             .copied()
             .collect();
+        // All of them go before the first is divided: dividing opens buckets, and that may seal others (a
+        // ninth late slot), which must not be one that still lies as the old plan had it.
+        let mut changed = Vec::new();
         for id in open {
             if self.buckets.get(&id).is_none_or(|b| b.last_ns < from_ns) {
                 continue;
             }
-            let Some(bucket) = self.buckets.remove(&id) else {
-                continue;
-            };
-            if let Some(stream) = self.streams.get_mut(&number) {
-                stream.strike(&bucket.key);
-            }
+            changed.extend(self.buckets.remove(&id));
+        }
+        if let Some(stream) = self.streams.get_mut(&number) {
+            changed.iter().for_each(|bucket| stream.strike(&bucket.key));
+        }
+        for bucket in changed {
             let touch = Touch {
                 opened_ns: bucket.opened_ns,
                 touched_ns: bucket.touched_ns,
