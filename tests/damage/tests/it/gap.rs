@@ -7,6 +7,7 @@ use chordae::{
     assemble::{Built, House, Seams, start},
     commands::init,
     folder::Folder,
+    keyring,
     observe::Readiness,
     settings::Settings,
 };
@@ -14,15 +15,15 @@ use chordae_base::{
     DeviceId,
     record::{StateRecord, WalRecord},
     seams::{
-        Disk,
+        Disk, Threads,
         fake::{FakeClock, FakeEntropy},
         real::{OsClock, OsDisk, OsEntropy},
     },
     time::SECOND_NS,
 };
-use chordae_chunker::Input;
 use chordae_damage::house::{T0, birth, frame, stream};
 use chordae_ingest::{
+    fanout::NoFanout,
     quarantine::Quarantine,
     wal::{Wal, WalSettings},
 };
@@ -70,10 +71,15 @@ fn whole(data: &Path) -> House {
         disk: Arc::new(OsDisk),
         clock: Arc::new(OsClock),
         entropy: Arc::new(OsEntropy),
+        threads: Threads::of_the_machine(),
+        fanout: Arc::new(NoFanout),
     };
+    let home = Folder::new(data);
+    let keys = keyring::open(&home).unwrap();
     let built = tokio::task::block_in_place(|| {
         start(
-            &Folder::new(data),
+            &home,
+            keys,
             &Settings::default(),
             &seams,
             &prometheus::Registry::new(),
@@ -84,12 +90,6 @@ fn whole(data: &Path) -> House {
         Built::Whole(house) => *house,
         Built::Reading(reading) => panic!("{}", reading.shut.why()),
     }
-}
-
-fn status(house: &House) -> chordae_chunker::Status {
-    let (reply, answer) = std::sync::mpsc::sync_channel(1);
-    house.feed.send(Input::Status { reply }).unwrap();
-    answer.recv().unwrap()
 }
 
 /// Seqs in quarantine, with their reasons.
@@ -117,7 +117,7 @@ async fn a_broken_frame_is_a_named_gap_and_blocks_nobody() {
     for life in 0..3 {
         let house = whole(&data);
         for _ in 0..1000 {
-            let now = status(&house);
+            let now = house.feed.status().unwrap();
             if (now.gaps, now.sealing, now.open_buckets) == (0, 0, 0)
                 && house.catalogue.chunks() == 1
             {
@@ -125,11 +125,11 @@ async fn a_broken_frame_is_a_named_gap_and_blocks_nobody() {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let now = status(&house);
+        let now = house.feed.status().unwrap();
         assert_eq!((now.gaps, house.catalogue.chunks()), (0, 1), "life {life}");
         let meta = &house.catalogue.metas()[0];
         assert_eq!(meta.seq, (30, 39), "the other stream is whole");
-        house.stop().await.unwrap();
+        house.stop().unwrap();
         assert_eq!(aside(&data), want, "in quarantine, once, in life {life}");
     }
 }
