@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
@@ -27,6 +28,24 @@ for part in (kill, power, rust, disk, net, clock, load):
     ROWS |= part.ROWS
 # What the short form leaves out: a log of 1 GiB.
 LONG = ("R01w",)
+# Rows that run side by side, each lane in order; those that measure times, memory or descriptors run alone, after them.
+LANES = (("R03", "R05"), ("R02", "R06", "R07"), ("R08", "R15", "R17", "R04", "R09", "R10", "R11", "R12"))
+
+
+def run(row, args):
+    """One row; whatever goes wrong with it is told in its score."""
+    print(f"== {row} (repeat: ./faults {'--short ' if args.short else ''}--seed {args.seed} {row})", flush=True)
+    watch = Watch()
+    try:
+        score = ROWS[row](args.seed, args.short)
+        [score] = score if isinstance(score, list) else [score]
+    except Exception as why:
+        traceback.print_exc()
+        score = Score(row, "broke off", args.seed)
+        score.demand(False, f"{type(why).__name__}: {why}")
+    score.seconds = watch()
+    print(table([score]), flush=True)
+    return score
 
 
 def main():
@@ -40,21 +59,12 @@ def main():
     if unknown := [r for r in rows if r not in ROWS]:
         ask.error(f"no row {', '.join(unknown)}")
     print(f"seed {args.seed}", flush=True)
-    scores = []
-    for row in rows:
-        print(f"== {row} (repeat: ./faults {'--short ' if args.short else ''}--seed {args.seed} {row})", flush=True)
-        watch = Watch()
-        try:
-            score = ROWS[row](args.seed, args.short)
-        except Exception as why:
-            traceback.print_exc()
-            score = Score(row, "broke off", args.seed)
-            score.demand(False, f"{type(why).__name__}: {why}")
-        for one in score if isinstance(score, list) else [score]:
-            one.seconds = watch()
-            scores.append(one)
-            print(table([one]), flush=True)
-    print(f"\nfaults, seed {args.seed}, {platform.release()}, {os.cpu_count()} cores\n" + table(scores), flush=True)
+    lanes = [[row for row in lane if row in rows] for lane in LANES]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        scores = sum(pool.map(lambda lane: [run(row, args) for row in lane], lanes), [])
+    scores += [run(row, args) for row in rows if row not in sum(LANES, ())]
+    scores.sort(key=lambda s: s.row)
+    print(f"\nfaults, seed {args.seed}, {platform.release()}, {os.cpu_count()} cores\n" + table(scores, total=True), flush=True)
     if args.json:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         args.json.write_text(json.dumps({"seed": args.seed, "commit": commit, "kernel": platform.release(),

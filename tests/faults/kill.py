@@ -19,7 +19,7 @@ def cycles(ward, rng, n, most=0.5):
 
 
 def r01(seed, short):
-    n = 20 if short else 200
+    n = 10 if short else 200
     score, rng = Score("R01", "kill -9 at random, MQTT and ZeroMQ", seed, cycles=n), seeds(seed)
     with Ward(slot=10) as ward:
         ward.go().first_ack(ward.counts(), every=True)
@@ -154,10 +154,12 @@ def r02(seed, short):
         met = {}
         for op, place in chosen:
             most = max(1, min(ours.get((op, place), 1) // 4, 40))
-            at = (op, place, rng.randint(1, most), rng.choice(["before", "after"]))
-            reached = strike(ward, *at)
-            met[op, place] = met.get((op, place), 0) + bool(reached)
-            score.cycles += 1
+            # What this life does not come to, the next one does at the first occasion.
+            for n in (rng.randint(1, most), 1, 1):
+                score.cycles += 1
+                if strike(ward, op, place, n, rng.choice(["before", "after"])):
+                    met[op, place] = met.get((op, place), 0) + 1
+                    break
         for name in fat:
             met["remove", "e WAL trimmed"] = met.get(("remove", "e WAL trimmed"), 0) + bool(trimmed(ward, rng, name))
             score.cycles += 1

@@ -86,7 +86,7 @@ SLOW = ("--leads", 2, "--rate", 100, "--frame", "1s")
 def r18(seed, short):
     """24 hours of four devices, sent as history at many times their speed."""
     score = Score("R18", "soak: 24 h at 160 times the speed", seed, cycles=1)
-    hours, speed = (0.5, 160) if short else (24, 160)
+    hours, speed = (0.3, 160) if short else (24, 160)
     args = (*SLOW, "--speed", speed, "--for", f"{int(hours * 3600)}s")
     fleet = tuple((f"dev-{n}", door, args) for n, door in enumerate(("mqtt", "mqtt", "zmq", "zmq")))
     samples = []
@@ -120,8 +120,8 @@ def r19(seed, short):
     score = Score("R19", "overload, then calm", seed, cycles=1)
     live = ("--leads", 12, "--rate", 500, "--frame", "1s", "--for", "30000s")
     flood = ("--leads", 12, "--rate", 500, "--frame", "1s", "--max-rate", "--burst", 64, "--precomputed", "--for", "600000s")
-    fleet = (("dev-live", "mqtt", live), *((f"dev-{n}", "mqtt" if n % 2 else "zmq", flood) for n in range(6)))
-    hold = 8 if short else 60
+    hold, floods = (5, 3) if short else (60, 6)
+    fleet = (("dev-live", "mqtt", live), *((f"dev-{n}", "mqtt" if n % 2 else "zmq", flood) for n in range(floods)))
     with Ward(fleet=fleet, slot=10) as ward:
         ward.house.cli("device", "add", "probe", "--out", ward.base / "certs")
         probe = Probe(ward.house.mqtt_port, "probe")

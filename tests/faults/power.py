@@ -44,7 +44,7 @@ def campaign(score, binary, n, rng, how, control=False, lie=False):
 
 def r03(seed, short):
     rng = seeds(seed)
-    n, torn = (20, 10) if short else (100, 40)
+    n, torn = (8, 5) if short else (100, 40)
     score = Score("R03", "power loss: unsynced lost or torn", seed, cycles=n + torn)
     struck, _ = campaign(score, BIN, n, rng, ("drop",))
     more, _ = campaign(score, BIN, torn, rng, ("torn",))
@@ -102,7 +102,7 @@ def failing_syncs(score, binary, n, rng, control=False):
 
 
 def r06(seed, short):
-    n = 8 if short else 30
+    n = 5 if short else 30
     score = Score("R06", "a sync fails once, then the power", seed, cycles=n)
     ended, _ = failing_syncs(score, BIN, n, seeds(seed))
     score.figures["the server ended"] = ended

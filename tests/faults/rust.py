@@ -28,7 +28,15 @@ def ran(rows, command, seed):
 
 
 def r04(seed, short):
-    return ran(["R04"], [WORLD, "--seeds", 300 if short else 20000, "--from", seed % 1_000_000, "--json"], seed)
+    """The world; and, as its control, five seeds on a disk that lies about its syncs, which it must catch."""
+    first = str(seed % 1_000_000_000)
+    scores = ran(["R04"], [WORLD, "--seeds", 300 if short else 20000, "--from", first, "--json"], seed)
+    [lies] = ran(["R04"], [WORLD, "--seeds", 5, "--from", first, "--lies", "--json"], seed)
+    for score in scores:
+        caught = lies.figures.get("violations", 0)
+        score.control = f"a disk that lies: caught in {caught} of {lies.cycles} seeds"
+        score.demand(caught, "the control, a disk that lies, must be caught within five seeds")
+    return scores
 
 
 def damage(row):
@@ -36,6 +44,4 @@ def damage(row):
     return lambda seed, short: ran([row], [DAMAGE, *["--short"][:short], "--seed", seed, row], seed)
 
 
-ROWS = {f"R{n:02}": damage(f"R{n:02}") for n in (9, 10, 11, 12) if (ROOT / "tests/damage/Cargo.toml").exists()}
-if (ROOT / "device-sim/world/Cargo.toml").exists():
-    ROWS["R04"] = r04
+ROWS = {"R04": r04, **{row: damage(row) for row in ("R09", "R10", "R11", "R12")}}
