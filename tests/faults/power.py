@@ -44,9 +44,10 @@ def campaign(score, binary, n, rng, how, control=False, lie=False):
 
 def r03(seed, short):
     rng = seeds(seed)
-    n, torn = (8, 5) if short else (100, 40)
+    n, torn = (8, 5) if short else (130, 40)
     score = Score("R03", "power loss: unsynced lost or torn", seed, cycles=n + torn)
-    struck, _ = campaign(score, BIN, n, rng, ("drop",))
+    # Now and then only a kill: what the next life reads from a cache, and builds on, must survive the loss after it.
+    struck, _ = campaign(score, BIN, n, rng, ("drop", "drop", "drop", "keep"))
     more, _ = campaign(score, BIN, torn, rng, ("torn",))
     score.figures["cut at an operation"] = struck + more
     score.figures["torn"] = torn
