@@ -12,7 +12,7 @@ use std::{
 use chordae_base::seams::{Disk, DiskFile, Entry, fake::FakeDisk, faulty::Op};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{baton::Baton, trace::Trace};
+use crate::{baton::Baton, fortune::Fortune, trace::Trace};
 
 /// What a death leaves on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub(crate) struct LifeDisk {
     changes: Arc<AtomicU64>,
     /// At which change, and how.
     end: Option<(u64, Death)>,
+    /// Which sync fails, and loses what it was to write.
+    failing: Option<u64>,
+    syncs: Arc<AtomicU64>,
 }
 
 impl LifeDisk {
@@ -54,7 +57,7 @@ impl LifeDisk {
         medium: &FakeDisk,
         baton: Arc<Baton>,
         trace: Trace,
-        end: Option<(u64, Death)>,
+        fortune: &Fortune,
     ) -> Self {
         Self {
             under: medium.boot(),
@@ -62,7 +65,9 @@ impl LifeDisk {
             baton,
             trace,
             changes: Arc::default(),
-            end,
+            end: fortune.at,
+            failing: fortune.failing,
+            syncs: Arc::default(),
         }
     }
 
@@ -81,6 +86,12 @@ impl LifeDisk {
             death.befall(&self.medium);
             self.baton.kill();
         }
+    }
+
+    /// Whether the failing sync has come.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failing
+            .is_some_and(|at| self.syncs.load(Ordering::SeqCst) >= at)
     }
 
     fn wrap(&self, under: Box<dyn DiskFile>, path: &Path) -> Box<dyn DiskFile> {
@@ -171,6 +182,12 @@ impl DiskFile for LifeFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.disk.change(Op::Sync, &self.path, 0, &[]);
+        let n = self.disk.syncs.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.disk.failing == Some(n) && !self.disk.baton.is_dead() {
+            self.disk.trace.note("fails", "", n, 0);
+            self.disk.medium.forget_unsynced(&self.path);
+            return Err(io::Error::other("EIO"));
+        }
         self.under.sync()
     }
 

@@ -369,6 +369,13 @@ impl Fleet {
         }
     }
 
+    /// The server's clock was set: offsets taken before are now wrong by as much.
+    pub(crate) fn server_jumped(&mut self) {
+        for n in 0..self.streams.len() {
+            self.stepped(n);
+        }
+    }
+
     /// The next frame of a stream, once its last sample is measured.
     fn next_frame(&mut self, n: usize, now_ns: i64) -> Outcome<Option<(Frame, Rate)>> {
         let id = u32::try_from(self.items.len()).unwrap_or(IDS_MAX);

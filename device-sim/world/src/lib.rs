@@ -21,7 +21,9 @@
 mod baton;
 mod dice;
 mod disk;
+mod drive;
 mod fleet;
+mod fortune;
 mod oracle;
 mod run;
 mod stored;

@@ -28,8 +28,9 @@ use tower::ServiceExt;
 
 use crate::{
     dice::Dice,
+    drive::{Life, died},
     fleet::Fleet,
-    run::{Life, ROOT, died, random},
+    run::{ROOT, random},
     stored::Stored,
     trace::Trace,
 };

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A durable seq that is no longer kept has left the log; then the chunks decide, unless it went to
-//! quarantine (`settled`), where no chunk knows it.
+//! quarantine (`settled`), where no chunk knows it. Then nobody decides: a further frame of that seq may be
+//! the same or another, and is put beside the first. Absorbed, another would be acknowledged and nowhere.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +30,8 @@ pub enum Known {
     Other,
     /// One is, and has left the log: ask the chunks.
     Past,
+    /// One lies in quarantine, and nobody knows whether it is the same.
+    Aside,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +56,7 @@ impl Seen {
             Some(Kept { print: Some(p), .. }) if p == print => Known::Same,
             Some(Kept { print: Some(_), .. }) => Known::Other,
             Some(Kept { print: None, .. }) => Known::Same,
-            None if self.settled.holds(seq) => Known::Same,
+            None if self.settled.holds(seq) => Known::Aside,
             None if self.durable.holds(seq) => Known::Past,
             None => Known::New,
         }

@@ -160,6 +160,9 @@ impl Core {
         match boot.map_or(Known::New, |b| b.seen.known(head.seq, &head.print)) {
             Known::Same => return repeat(),
             Known::Other => return self.conflict(offer, head, answers),
+            Known::Aside => {
+                return self.set_aside(offer, "maybe-repeat", Verdict::Durable, answers);
+            }
             Known::Past => {
                 let setting = boot.and_then(|b| b.clock.historical(head.seq, head.clock));
                 let mapped = setting.and_then(|s| head.t0_ns.checked_add(s.offset_ns));

@@ -159,6 +159,33 @@ fn once_trimmed_the_rows_decide_and_once_erased_nothing_does() {
 }
 
 #[test]
+fn what_may_repeat_a_quarantined_frame_is_put_beside_it_once_the_log_has_forgotten() {
+    let mut desk = Desk::new();
+    desk.birth(&birth(1));
+    let old = NOW - 40 * 86_400 * 1_000_000_000;
+    assert_eq!(desk.frame(&frame(1, 0, old, 5)), durable("quarantined"));
+    // While the log knows it, the same is absorbed and another is told.
+    assert_eq!(desk.frame(&frame(1, 0, old, 5)), durable("repeat"));
+    let told = desk.frame(&frame(1, 0, old, 6));
+    assert_eq!(told.0, Verdict::Refused(Refusal::Conflict));
+    let aside = desk.aside.len();
+    desk.core.trim(100);
+    // Afterwards nobody knows: acknowledged, and kept.
+    for content in [5, 6] {
+        assert_eq!(
+            desk.frame(&frame(1, 0, old, content)),
+            durable("quarantined")
+        );
+    }
+    assert_eq!(desk.aside.len(), aside + 2);
+    let (last, _) = desk.aside.last().unwrap();
+    assert_eq!(
+        (last.reason.as_str(), last.settles),
+        ("maybe-repeat", false)
+    );
+}
+
+#[test]
 fn a_frame_waits_for_its_birth_and_is_released_with_its_place() {
     let mut desk = Desk::new();
     assert_eq!(desk.frame(&frame(1, 1, NOW, 1)), durable("parked-no-birth"));

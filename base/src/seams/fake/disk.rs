@@ -76,6 +76,14 @@ impl FakeDisk {
         }
     }
 
+    /// What a failed sync leaves on a real machine: the pages of the file count as clean, programs go on seeing
+    /// them, and no later sync writes them.
+    pub fn forget_unsynced(&self, path: &Path) {
+        if let Ok(content) = lock(&self.state).file(path) {
+            lock(&content).dirty.clear();
+        }
+    }
+
     /// Changes how much it holds.
     pub fn set_capacity(&self, bytes: u64) {
         lock(&self.state).capacity = bytes;
