@@ -241,6 +241,27 @@ mod tests {
         }
     }
 
+    /// T01: the texts of a leap second and of the hour that summer time repeats.
+    #[test]
+    fn t01_leap_seconds_and_the_repeated_hour_name_one_instant_or_none() {
+        let second = |text: &str| parse(text).unwrap() / 1_000_000_000;
+        // POSIX time has no 23:59:60: it is read as the second before, never as one that comes after.
+        let before = second("2016-12-31T23:59:59Z");
+        assert_eq!(second("2016-12-31T23:59:60Z"), before);
+        assert_eq!(second("2017-01-01T00:00:00Z"), before + 1);
+        assert!(parse("2016-12-31T23:59:61Z").is_err());
+        // Half past two comes twice: with its offset it is one of them, without it is none.
+        let (summer, winter) = ("2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00");
+        assert_eq!(second(winter) - second(summer), 3600);
+        for text in [
+            "2026-10-25T02:30:00",
+            "2026-10-25T02:30:00 CET",
+            "2026-10-25 02:30:00 Europe/Berlin",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+
     #[test]
     fn spans_are_half_open() {
         let span = Span {

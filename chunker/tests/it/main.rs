@@ -12,3 +12,4 @@ mod lives;
 mod model;
 mod rules;
 mod service;
+mod time_rows;

@@ -6,6 +6,7 @@ mod answers;
 mod answers_ended;
 mod bodies;
 mod refused;
+mod time_rows;
 mod trail;
 mod whole;
 mod world;
