@@ -51,6 +51,17 @@ fn nothing_that_was_acknowledged_is_lost() {
     );
 }
 
+/// Seeds that once failed: what they found is in docs/decisions/0022.
+#[test]
+fn what_was_found_once_is_not_found_again() {
+    // 6: names that only a cache knew; 1106: another content under the number of a quarantined frame.
+    let wrong = wrong(&[6, 1106].map(seed));
+    assert!(
+        cfg!(feature = "control-ack-before-append") || wrong.is_empty(),
+        "{wrong:#?}"
+    );
+}
+
 #[test]
 fn a_disk_that_lies_about_its_syncs_is_caught() {
     let lying = |seed| {
