@@ -178,7 +178,7 @@ class Ward:
 
     def __init__(self, binary=BIN, fleet=FLEET, on=None, also=(), **settings):
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="faults-"))
-        self.disk, self.devices, self.fleet, self.house = None, [], fleet, None
+        self.disk, self.devices, self.fleet, self.house, self.ready = None, [], fleet, None, []
         try:
             at = self.base
             if on == "power":
@@ -220,6 +220,7 @@ class Ward:
         """Starts the server; seconds from its start to the first acknowledgement of what was sent after it."""
         watch, before = Watch(), self.counts()
         self.house.start()
+        self.ready.append(watch())
         self.first_ack(before, seconds)
         return watch()
 
