@@ -3,6 +3,7 @@
 
 pub(crate) mod capped;
 mod gate;
+mod linger;
 pub mod mqtt;
 pub mod tls;
 pub mod zmq;

@@ -31,6 +31,7 @@ use crate::{
         mqtt::session::{ASKED_MAX, Act, Cut, Effects, Input, OPEN_MAX, Replied, Session},
         ports::LiveFrame,
     },
+    doors::linger::linger,
     fanout::Feed,
     mailbox::Arrival,
 };
@@ -109,9 +110,8 @@ impl Connection {
         if self.offered {
             self.parts.ingest.gone(self.conn).await;
         }
-        time::timeout(limits::LINGER, linger(&mut stream))
-            .await
-            .ok();
+        self.guest.is_known();
+        linger(&mut stream).await;
     }
 
     async fn converse<S>(
@@ -400,20 +400,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// Ends our side, and hears the peer out: a close that leaves bytes unread is a reset, which takes from the
-/// peer what we said last, and that is why it was closed. It may be gone, or not listening.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
-    stream.shutdown().await?;
-    let (mut said, mut unheard) = (vec![0; READ / 4], limits::LINGER_BYTES_MAX);
-    while unheard > 0 {
-        match stream.read(&mut said).await? {
-            0 => break,
-            n => unheard = unheard.saturating_sub(n),
-        }
-    }
-    Ok(())
 }
 
 /// An idle connection holds little: most of ten thousand are idle.

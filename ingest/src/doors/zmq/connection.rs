@@ -24,6 +24,7 @@ use crate::{
     },
     doors::{
         gate::Unknown,
+        linger::linger,
         tls::{Identity, Tls},
     },
     mailbox::Arrival,
@@ -130,10 +131,8 @@ impl Connection {
         if self.offered {
             self.parts.ingest.gone(self.conn).await;
         }
-        // The peer may be gone, or not listening.
-        time::timeout(Duration::from_secs(1), stream.shutdown())
-            .await
-            .ok();
+        self.unknown = None;
+        linger(&mut stream).await;
     }
 
     /// Until the session is closed, or something else ends it.
