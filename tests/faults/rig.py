@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests/python"))
 import checker  # noqa: E402
 import stored  # noqa: E402
 from conftest import BIN, CONTROL_BIN, SIM, Server, run  # noqa: E402
+from ports import free_port  # noqa: E402
 
 TARGET = BIN.parent
 POWERLOSS = pathlib.Path(os.environ.get("POWERLOSS_BIN", TARGET / "chordae-powerloss"))
@@ -52,24 +53,6 @@ anchor-seconds = 1
 
 class Gone(Exception):
     """The server ended, or did not come up."""
-
-
-GIVEN = set()
-
-
-def free_port():
-    """A port that nobody listens on, given only once: rows run side by side. Below those that the kernel gives to
-    whoever connects: a server must find its port free again after each kill."""
-    while True:
-        port = random.randint(12_000, 32_000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in GIVEN:
-            GIVEN.add(port)
-            return port
 
 
 class House(Server):

@@ -15,14 +15,9 @@ import pytest
 import checker
 from conftest import BIN, CONTROL_BIN, SETTINGS, Server, wait_until
 from ecg import Ecg
+from ports import free_port
 
 FRAMES = 12_000
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Mosquitto:

@@ -15,6 +15,7 @@ import zmq
 
 import checker
 from conftest import ROOT, SETTINGS, Server, wait_until
+from ports import free_port
 from ecg import Ecg
 
 NODE = ROOT / "tests/node"
@@ -193,10 +194,7 @@ def test_mqtt_js(ward, version, scheme, qos):
 @pytest.fixture
 def tunnel(ward, tmp_path):
     """An ordinary TLS tunnel: stunnel with the device's certificate; gives its plain address."""
-    import socket
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     files = ward.files("zeromq")
     (tmp_path / "stunnel.conf").write_text(
         f"foreground = yes\npid =\n[zmq]\nclient = yes\naccept = 127.0.0.1:{port}\n"

@@ -2,7 +2,6 @@
 
 import json
 import random
-import socket
 import subprocess
 import time
 import urllib.request
@@ -11,6 +10,7 @@ import checker
 import paho.mqtt.client as mqtt
 import pytest
 from conftest import BIN, SIM, Server, run, wait_until
+from ports import free_port
 
 NAME = "ward-1"
 DEVICE = "sim-0001"
@@ -54,12 +54,6 @@ min-free-bytes = 1048576
 [metrics]
 listen = "127.0.0.1:0"
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Gateway(Server):

@@ -21,6 +21,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from conftest import Server, wait_until
+from ports import free_port
 
 BIRTH = 2**64 - 1
 RATE = 100
@@ -161,12 +162,6 @@ def settled(server, acked, at_least):
 
 
 # ---- through a TLS tunnel
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
 
 class Pipe:
     """A few lines of Python between a plain port and the TLS door."""
