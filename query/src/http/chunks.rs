@@ -8,8 +8,8 @@ use std::{ops::Range, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    extract::{Path, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -19,48 +19,26 @@ use serde_json::json;
 
 use super::{
     problem::Problem,
-    service::{Caller, Service},
-    window::did_of,
+    signed::{DidPath, Signed, did_of},
 };
-use crate::core::{
-    access::{Leads, Want},
-    ask::Params,
-};
+use crate::core::access::{Leads, Want};
 
-pub(super) async fn links(
-    State(service): State<Arc<Service>>,
-    did: Result<Path<String>, PathRejection>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut deed = service.deed(&caller, "links");
-    let asked = did_of(did).and_then(|did| {
-        deed.did = Some(did);
-        let window = Params::parse(uri.query(), &["from", "until"])?.window()?;
-        (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
-        // Links and metadata need no lead.
-        Ok(Want {
-            did,
-            window,
-            leads: Leads::Named(Vec::new()),
-            clip: false,
-        })
-    });
-    let answer = match asked {
-        Ok(want) => list(&service, caller, want).await,
+pub(super) async fn links(signed: Signed, did: DidPath) -> Response {
+    let mut deed = signed.deed("links");
+    let answer = match signed.want(did, &["from", "until"], &mut deed) {
+        Ok((want, _)) => list(&signed, want).await,
         Err(failure) => Err(failure.into()),
     };
-    service.settle(deed, answer).await
+    signed.settle(deed, answer).await
 }
 
-async fn list(service: &Arc<Service>, caller: Caller, want: Want) -> Result<Response, Problem> {
+async fn list(signed: &Signed, want: Want) -> Result<Response, Problem> {
+    let service = &signed.service;
     let _place = service.place()?;
-    let (of, now) = (Arc::clone(service), service.now());
+    let (of, caller, now) = (Arc::clone(service), signed.caller.clone(), service.now());
+    // Links and metadata need no lead.
+    let leads = Leads::Named(Vec::new());
+    let want = Want { leads, ..want };
     service
         .blocking(move || {
             let rows = of.decide(&caller, &want, now)?.rows();
@@ -93,22 +71,15 @@ fn shown(link: &Link) -> serde_json::Value {
 }
 
 pub(super) async fn chunk(
-    State(service): State<Arc<Service>>,
+    signed: Signed,
     path: Result<Path<(String, String)>, PathRejection>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut deed = service.deed(&caller, "chunk");
+    let mut deed = signed.deed("chunk");
     let asked = path.map_err(|_| Failure::bad_input("the path is not UTF-8"));
     let asked = asked.and_then(|Path((did, index))| {
         let did = did_of(Ok(Path(did)))?;
         deed.did = Some(did);
-        Params::parse(uri.query(), &[])?;
+        signed.params(&[])?;
         let index = index.parse::<u64>().ok().filter(|i| i.to_string() == index);
         Ok((
             did,
@@ -116,25 +87,21 @@ pub(super) async fn chunk(
         ))
     });
     let found = match asked {
-        Ok((did, index)) => fetch(&service, caller, did, index).await,
+        Ok((did, index)) => fetch(&signed, did, index).await,
         Err(failure) => Err(failure.into()),
     };
     let answer = found.map(|(link, bytes)| {
         (deed.from_ns, deed.until_ns) = (Some(link.first_ns), Some(link.end_ns));
         deed.rows = Some(u64::from(link.rows));
-        file(link.file_root, bytes, &headers)
+        file(link.file_root, bytes, &signed.headers)
     });
-    service.settle(deed, answer).await
+    signed.settle(deed, answer).await
 }
 
-async fn fetch(
-    service: &Arc<Service>,
-    caller: Caller,
-    did: Did,
-    index: u64,
-) -> Result<(Link, Bytes), Problem> {
+async fn fetch(signed: &Signed, did: Did, index: u64) -> Result<(Link, Bytes), Problem> {
+    let service = &signed.service;
     let _place = service.place()?;
-    let (of, now) = (Arc::clone(service), service.now());
+    let (of, caller, now) = (Arc::clone(service), signed.caller.clone(), service.now());
     service
         .blocking(move || {
             let link = of

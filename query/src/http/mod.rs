@@ -23,6 +23,7 @@ mod proof;
 mod send;
 mod service;
 mod sessions;
+mod signed;
 mod streams;
 mod trail;
 mod window;

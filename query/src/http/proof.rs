@@ -8,9 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Method, Uri, header},
-    response::{IntoResponse, Response},
+    http::{HeaderValue, header},
+    response::Response,
 };
 use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
 use chordae_chain::bundle::{BundleAnchor, BundleChunk, LinkHex, ProofBundle};
@@ -18,12 +17,11 @@ use chordae_chunk::open;
 
 use super::{
     problem::Problem,
-    service::{Caller, Service},
-    window::{did_of, note_leads},
+    service::Service,
+    signed::{DidPath, Signed},
 };
 use crate::core::{
     access::Want,
-    ask::Params,
     merge::{Merge, Step},
     plan::{Plan, plan},
     proof,
@@ -33,38 +31,14 @@ use crate::core::{
 const COLUMN_BYTES: u64 = 200;
 const LINK_BYTES: u64 = 700;
 
-pub(super) async fn proof(
-    State(service): State<Arc<Service>>,
-    did: Result<Path<String>, PathRejection>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let begun_ns = service.clock.mono_ns();
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut deed = service.deed(&caller, "proof");
-    let asked = did_of(did).and_then(|did| {
-        deed.did = Some(did);
-        let params = Params::parse(uri.query(), &["from", "until", "leads", "upto"])?;
-        let window = params.window()?;
-        (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
-        let leads = params.leads()?;
-        note_leads(&mut deed, &leads);
-        Ok((
-            Want {
-                did,
-                window,
-                leads,
-                clip: false,
-            },
-            params.number("upto")?,
-        ))
-    });
+pub(super) async fn proof(signed: Signed, did: DidPath) -> Response {
+    const KNOWN: &[&str] = &["from", "until", "leads", "upto"];
+    let mut deed = signed.deed("proof");
+    let asked = signed
+        .want(did, KNOWN, &mut deed)
+        .and_then(|(want, params)| Ok((want, params.number("upto")?)));
     let made = match asked {
-        Ok((want, upto)) => make(&service, &caller, want, upto).await,
+        Ok((want, upto)) => make(&signed, want, upto).await,
         Err(failure) => Err(failure.into()),
     };
     let answer = made.map(|(text, rows)| {
@@ -74,9 +48,10 @@ pub(super) async fn proof(
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     });
-    let response = service.settle(deed, answer).await;
+    let response = signed.settle(deed, answer).await;
     if response.status().is_success() {
-        let elapsed = service.clock.mono_ns().saturating_sub(begun_ns);
+        let service = &signed.service;
+        let elapsed = service.clock.mono_ns().saturating_sub(signed.begun_ns);
         service.metrics.answered("proof", elapsed);
     }
     response
@@ -92,14 +67,10 @@ struct Planned {
 }
 
 /// The bundle's text and the rows it proves.
-async fn make(
-    service: &Arc<Service>,
-    caller: &Caller,
-    want: Want,
-    upto: Option<u64>,
-) -> Result<(String, u64), Problem> {
+async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String, u64), Problem> {
+    let service = &signed.service;
     let _place = service.place()?;
-    let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
+    let (of, by, now) = (Arc::clone(service), signed.caller.clone(), service.now());
     let planned = service.blocking(move || {
         let allowed = of.decide(&by, &want, now)?;
         let touched = of.chunks.touching(&want.did, allowed.rows())?;

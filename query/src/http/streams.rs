@@ -3,12 +3,8 @@
 //! On a session: the streams it grants, while they are its signer's. A patient: her own. An operator:
 //! all, with their device names, and no rows.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, Method, Uri},
     response::{IntoResponse, Response},
 };
 use chordae_base::{Did, limits};
@@ -18,31 +14,13 @@ use serde_json::{Value, json};
 use super::{
     problem::Problem,
     service::{Caller, Service},
+    signed::Signed,
 };
-use crate::core::{
-    access::{Grant, Held, grants_of},
-    ask::Params,
-};
+use crate::core::access::{Grant, Held, grants_of};
 
-pub(super) async fn streams(
-    State(service): State<Arc<Service>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let deed = service.deed(&caller, "streams");
-    let answer = match Params::parse(uri.query(), &[]) {
-        Ok(_) => {
-            let of = Arc::clone(&service);
-            service.blocking(move || list(&of, &caller)).await
-        }
-        Err(failure) => Err(failure.into()),
-    };
-    service.settle(deed, answer).await
+pub(super) async fn streams(signed: Signed) -> Response {
+    let asked = signed.params(&[]).map(|_| list);
+    signed.answer(signed.deed("streams"), asked).await
 }
 
 fn list(service: &Service, caller: &Caller) -> Result<Response, Problem> {

@@ -7,32 +7,18 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::State,
-    http::{HeaderMap, Method, Uri},
     response::{IntoResponse, Response},
 };
 use chordae_base::{Did, Failure, limits};
 use chordae_chain::keys::Role;
 use serde_json::{Value, json};
 
-use super::{
-    problem::Problem,
-    service::{Caller, Service},
-};
-use crate::{core::ask::Params, trail::TrailRecord};
+use super::{problem::Problem, service::Service, signed::Signed};
+use crate::trail::TrailRecord;
 
-pub(super) async fn trail(
-    State(service): State<Arc<Service>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut deed = service.deed(&caller, "trail");
-    let asked = Params::parse(uri.query(), &["did", "before"]).and_then(|params| {
+pub(super) async fn trail(signed: Signed) -> Response {
+    let mut deed = signed.deed("trail");
+    let asked = signed.params(&["did", "before"]).and_then(|params| {
         let did = params
             .get("did")
             .ok_or_else(|| Failure::bad_input("did is missing"))?;
@@ -41,20 +27,16 @@ pub(super) async fn trail(
         Ok((did, params.number("before")?.unwrap_or(u64::MAX)))
     });
     let answer = match asked {
-        Ok((did, before)) => page(&service, caller, did, before).await,
+        Ok((did, before)) => page(&signed, did, before).await,
         Err(failure) => Err(failure.into()),
     };
-    service.settle(deed, answer).await
+    signed.settle(deed, answer).await
 }
 
-async fn page(
-    service: &Arc<Service>,
-    caller: Caller,
-    did: Did,
-    before: u64,
-) -> Result<Response, Problem> {
+async fn page(signed: &Signed, did: Did, before: u64) -> Result<Response, Problem> {
+    let service = &signed.service;
     let _place = service.place()?;
-    let of = Arc::clone(service);
+    let (of, caller) = (Arc::clone(service), signed.caller.clone());
     service
         .blocking(move || {
             let hers = of.parties.patient_of(&did) == Some(caller.kid);

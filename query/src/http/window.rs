@@ -8,8 +8,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use chordae_base::{Did, Failure, Outcome, Span, limits};
@@ -18,11 +17,12 @@ use super::{
     problem::Problem,
     send::Answer,
     service::{Caller, Service},
+    signed::{DidPath, Signed, note_leads},
 };
 use crate::{
     core::{
         access::{Leads, Want},
-        ask::{Params, leads_text},
+        ask::leads_text,
         high_water::Now,
         plan::{Coverage, Plan, plan},
     },
@@ -33,13 +33,6 @@ use crate::{
 const COVERAGE: HeaderName = HeaderName::from_static("chordae-coverage");
 const INTEGRITY: HeaderName = HeaderName::from_static("chordae-integrity");
 const WINDOW: HeaderName = HeaderName::from_static("chordae-window");
-
-/// A did from a path, whatever the path was.
-pub(super) fn did_of(path: Result<Path<String>, PathRejection>) -> Outcome<Did> {
-    let text = path.map_err(|_| Failure::bad_input("the path is not UTF-8"))?;
-    text.parse()
-        .map_err(|_| Failure::bad_input("the path has no did (lower-case UUID)"))
-}
 
 /// What the window's query says.
 struct Asked {
@@ -55,33 +48,18 @@ struct Ready {
     headers: [(HeaderName, String); 4],
 }
 
-pub(super) async fn window(
-    State(service): State<Arc<Service>>,
-    did: Result<Path<String>, PathRejection>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let begun_ns = service.clock.mono_ns();
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut deed = service.deed(&caller, "window");
-    let asked = did_of(did).and_then(|did| {
-        deed.did = Some(did);
-        parse(did, uri.query(), &headers, &mut deed)
-    });
-    let started = match asked {
-        Ok(asked) => start(&service, &caller, asked, &mut deed, begun_ns).await,
+pub(super) async fn window(signed: Signed, did: DidPath) -> Response {
+    let mut deed = signed.deed("window");
+    let started = match parse(&signed, did, &mut deed) {
+        Ok(asked) => start(&signed, asked, &mut deed).await,
         Err(failure) => Err(failure.into()),
     };
     let (answer, heads) = match started {
         Ok(started) => started,
-        Err(problem) => return service.settle(deed, Err(problem)).await,
+        Err(problem) => return signed.settle(deed, Err(problem)).await,
     };
     // Synced before the first byte; its closing record follows the last.
-    if let Err(failure) = service.trail.write(deed).await {
+    if let Err(failure) = signed.service.trail.write(deed).await {
         return Problem::from(failure).into_response();
     }
     let media_type = answer.format.media_type();
@@ -100,7 +78,7 @@ pub(super) async fn window(
     response
 }
 
-fn parse(did: Did, query: Option<&str>, headers: &HeaderMap, deed: &mut Deed) -> Outcome<Asked> {
+fn parse(signed: &Signed, did: DidPath, deed: &mut Deed) -> Outcome<Asked> {
     const KNOWN: &[&str] = &[
         "from",
         "until",
@@ -110,11 +88,7 @@ fn parse(did: Did, query: Option<&str>, headers: &HeaderMap, deed: &mut Deed) ->
         "snap",
         "max_points",
     ];
-    let params = Params::parse(query, KNOWN)?;
-    let window = params.window()?;
-    (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
-    let leads = params.leads()?;
-    note_leads(deed, &leads);
+    let (want, params) = signed.want(did, KNOWN, deed)?;
     if params.get("max_points").is_some() {
         return Err(Failure::bad_input("max_points is not served yet"));
     }
@@ -123,32 +97,19 @@ fn parse(did: Did, query: Option<&str>, headers: &HeaderMap, deed: &mut Deed) ->
         Some("page") => true,
         Some(_) => return Err(Failure::bad_input("snap is page, or left out")),
     };
-    let accept = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok());
+    let accept = signed.headers.get(header::ACCEPT);
+    let accept = accept.and_then(|a| a.to_str().ok());
     let format = Format::choose(params.get("format"), accept)?;
     deed.format = format.word().to_owned();
-    let want = Want {
-        did,
-        window,
-        leads,
-        clip: params.flag("clip")?,
-    };
     Ok(Asked { want, format, snap })
 }
 
-pub(super) fn note_leads(deed: &mut Deed, leads: &Leads) {
-    deed.leads = match leads {
-        Leads::All => None,
-        Leads::Named(names) => Some(names.clone()),
-    };
-}
-
 async fn start(
-    service: &Arc<Service>,
-    caller: &Caller,
+    signed: &Signed,
     asked: Asked,
     deed: &mut Deed,
-    begun_ns: u64,
 ) -> Result<(Answer, [(HeaderName, String); 4]), Problem> {
+    let (service, caller) = (&signed.service, &signed.caller);
     let place = service.place()?;
     let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
     let (format, snap) = (asked.format, asked.snap);
@@ -169,7 +130,7 @@ async fn start(
         plan: ready.plan,
         format,
         deed: deed.clone(),
-        begun_ns,
+        begun_ns: signed.begun_ns,
         permits: [place, room],
     };
     Ok((answer, ready.headers))

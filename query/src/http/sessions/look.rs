@@ -1,11 +1,8 @@
 //! Looking at sessions: the patient sees all of hers, a requester what is made out to her.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
-    extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, Method, Uri},
+    extract::{Path, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use chordae_base::{Digest, Outcome};
@@ -19,60 +16,34 @@ use super::{
     Problem, no_session,
     service::{Caller, Service},
     sid_of,
+    signed::Signed,
 };
-use crate::core::{access::Session, ask::Params};
+use crate::core::access::Session;
 
 /// Records looked at for one page of the list.
 const LOOKED_AT: usize = 1000;
 
 pub(in crate::http) async fn look(
-    State(service): State<Arc<Service>>,
+    signed: Signed,
     sid: Result<Path<String>, PathRejection>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let deed = service.deed(&caller, "session");
-    let answer = match sid_of(sid).and_then(|s| Params::parse(uri.query(), &[]).map(|_| s)) {
-        Ok(sid) => {
-            let of = Arc::clone(&service);
-            service
-                .blocking(move || {
-                    let shown = show(&of, &caller, &sid)?.ok_or_else(no_session)?;
-                    Ok(Json(shown).into_response())
-                })
-                .await
+    let asked = sid_of(sid).and_then(|s| signed.params(&[]).map(|_| s));
+    let work = asked.map(|sid| {
+        move |of: &Service, caller: &Caller| {
+            let shown = show(of, caller, &sid)?.ok_or_else(no_session)?;
+            Ok(Json(shown).into_response())
         }
-        Err(failure) => Err(failure.into()),
-    };
-    service.settle(deed, answer).await
+    });
+    signed.answer(signed.deed("session"), work).await
 }
 
-pub(in crate::http) async fn list(
-    State(service): State<Arc<Service>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let caller = match service.authenticate(&method, &uri, &headers) {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let deed = service.deed(&caller, "sessions");
-    let from = Params::parse(uri.query(), &["from"])
+pub(in crate::http) async fn list(signed: Signed) -> Response {
+    let from = signed
+        .params(&["from"])
         .and_then(|p| p.get("from").map_or(Ok(Digest([0; 32])), str::parse));
-    let answer = match from {
-        Ok(from) => {
-            let of = Arc::clone(&service);
-            service.blocking(move || page(&of, &caller, &from.0)).await
-        }
-        Err(failure) => Err(failure.into()),
-    };
-    service.settle(deed, answer).await
+    let work =
+        from.map(|from: Digest| move |of: &Service, caller: &Caller| page(of, caller, &from.0));
+    signed.answer(signed.deed("sessions"), work).await
 }
 
 fn page(service: &Service, caller: &Caller, from: &[u8; 32]) -> Result<Response, Problem> {

@@ -16,7 +16,7 @@ use axum::{
 };
 use chordae_base::{Digest, Failure, Outcome};
 
-use super::{problem::Problem, service};
+use super::{problem::Problem, service, signed};
 
 mod change;
 mod look;

@@ -1,0 +1,142 @@
+//! How every signed request begins: its token checked before anything else is looked at, then what it
+//! asks for read into the words of the trail.
+//!
+//! ```text
+//! Signed (extractor) ──▶ opened ──▶ ... ──▶ settle
+//!   401, not recorded     400, recorded      answer or refusal, recorded
+//! ```
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, Path, rejection::PathRejection},
+    http::{HeaderMap, Uri, request},
+    response::Response,
+};
+use chordae_base::{Did, Failure, Outcome};
+
+use super::{
+    problem::Problem,
+    service::{Caller, Service},
+};
+use crate::{
+    core::{
+        access::{Leads, Want},
+        ask::Params,
+    },
+    trail::Deed,
+};
+
+/// The did in a path, as the router found it.
+pub(super) type DidPath = Result<Path<String>, PathRejection>;
+
+/// A request that somebody known here has signed. As an argument of a handler it refuses all others
+/// before the handler runs; its token is used up.
+pub(super) struct Signed {
+    pub(super) service: Arc<Service>,
+    pub(super) caller: Caller,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    /// When it came, monotonic.
+    pub(super) begun_ns: u64,
+}
+
+impl FromRequestParts<Arc<Service>> for Signed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut request::Parts,
+        service: &Arc<Service>,
+    ) -> Result<Self, Problem> {
+        let begun_ns = service.clock.mono_ns();
+        let caller = service.authenticate(&parts.method, &parts.uri, &parts.headers)?;
+        Ok(Self {
+            service: Arc::clone(service),
+            caller,
+            uri: parts.uri.clone(),
+            headers: parts.headers.clone(),
+            begun_ns,
+        })
+    }
+}
+
+impl Signed {
+    /// What the trail will say of it, to be filled in; `format` is the word for what it asks.
+    pub(super) fn deed(&self, format: &str) -> Deed {
+        self.service.deed(&self.caller, format)
+    }
+
+    /// The parameters of its query, which are among `known`.
+    ///
+    /// # Errors
+    /// `BadInput`, as [`Params::parse`].
+    pub(super) fn params(&self, known: &[&'static str]) -> Outcome<Params> {
+        Params::parse(self.uri.query(), known)
+    }
+
+    /// Which part of which stream it asks for: the did of its path, `from`, `until`, `leads` and `clip`
+    /// of its query, noted in the deed as far as they could be read. `known` are the parameters that
+    /// this kind of request has.
+    ///
+    /// # Errors
+    /// `BadInput` for a path without a did, or a query that cannot be read.
+    pub(super) fn want(
+        &self,
+        did: DidPath,
+        known: &[&'static str],
+        deed: &mut Deed,
+    ) -> Outcome<(Want, Params)> {
+        let did = did_of(did)?;
+        deed.did = Some(did);
+        let params = self.params(known)?;
+        let window = params.window()?;
+        (deed.from_ns, deed.until_ns) = (Some(window.from_ns), Some(window.until_ns));
+        let leads = params.leads()?;
+        note_leads(deed, &leads);
+        let want = Want {
+            did,
+            window,
+            leads,
+            clip: params.flag("clip")?,
+        };
+        Ok((want, params))
+    }
+
+    /// Writes what became of it to the trail, and only then lets the answer go.
+    pub(super) async fn settle(&self, deed: Deed, answer: Result<Response, Problem>) -> Response {
+        self.service.settle(deed, answer).await
+    }
+
+    /// The same for an answer that is made by work that blocks, without a place among the large answers.
+    pub(super) async fn answer(
+        &self,
+        deed: Deed,
+        asked: Outcome<
+            impl FnOnce(&Service, &Caller) -> Result<Response, Problem> + Send + 'static,
+        >,
+    ) -> Response {
+        let answer = match asked {
+            Ok(work) => {
+                let (of, caller) = (Arc::clone(&self.service), self.caller.clone());
+                self.service.blocking(move || work(&of, &caller)).await
+            }
+            Err(failure) => Err(failure.into()),
+        };
+        self.settle(deed, answer).await
+    }
+}
+
+/// A did from a path, whatever the path was.
+pub(super) fn did_of(path: DidPath) -> Outcome<Did> {
+    let Path(text) = path.map_err(|_| Failure::bad_input("the path is not UTF-8"))?;
+    text.parse()
+        .map_err(|_| Failure::bad_input("the path has no did (lower-case UUID)"))
+}
+
+/// The leads in the words of the trail.
+pub(super) fn note_leads(deed: &mut Deed, leads: &Leads) {
+    deed.leads = match leads {
+        Leads::All => None,
+        Leads::Named(names) => Some(names.clone()),
+    };
+}
