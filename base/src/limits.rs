@@ -311,10 +311,65 @@ pub const PIECE_ROWS: usize = 8192;
 pub const PIECES_QUEUE: usize = 4;
 /// A reader that takes no piece for this long is cut off.
 pub const READER_STALL: Duration = Duration::from_secs(30);
+/// Live readers at one time.
+pub const LIVE_READERS_MAX: usize = 512;
+/// Events waiting for one live reader.
+pub const LIVE_EVENTS_QUEUE: usize = 16;
+/// A live reader whose events have waited for so long is dropped.
+pub const LIVE_STALL: Duration = Duration::from_secs(5);
+/// A live reader that has nothing to read sees a sign of life this often.
+pub const LIVE_BEAT: Duration = Duration::from_secs(5);
+/// Rows this much later than now are waited for by a live answer; later ones are left out of it.
+pub const LIVE_AHEAD_NS_MAX: i64 = 2 * SECOND_NS;
+/// Bytes of the newest frames of all streams in memory, for live readers; the oldest goes first.
+pub const TAIL_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of those of one stream.
+pub const TAIL_STREAM_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Boots of a stream whose frames can be shown live.
+pub const TAIL_BOOTS_MAX: usize = 16;
 /// A grant is looked at again at least this often while its answer is being sent.
 pub const GRANT_RECHECK_NS: u64 = 500_000_000;
 /// A proof bundle or answer that the checker will read.
 pub const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+// ---- HTTP connections (node/src/serving.rs)
+
+/// Connections of one HTTP listener; further ones wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 4096;
+/// Those of one address; further ones are closed. A hospital may stand behind one address.
+pub const HTTP_CONNECTIONS_PER_ADDRESS_MAX: usize = 2048;
+/// From the first byte of a request's head to its last, and from the accept to the first request.
+pub const HTTP_HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// From a request's head to the end of its body.
+pub const HTTP_BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// A connection on which nothing has been asked for so long is closed.
+pub const HTTP_IDLE: Duration = Duration::from_secs(60);
+/// An older connection is told goodbye; no answer takes longer.
+pub const HTTP_CONNECTION_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Header lines of a request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of them: a token, and as much again.
+pub const HTTP_HEAD_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes of a request's path and query.
+pub const HTTP_TARGET_BYTES_MAX: usize = QUERY_BYTES_MAX + 1024;
+/// Bytes of an HTTP/1 connection's buffer: a head that does not fit is refused.
+pub const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Streams of one that a peer may reset before they are looked at, or break, until it is sent away.
+pub const HTTP2_RESETS_MAX: usize = 32;
+/// Bytes of one request's body that may be on their way.
+pub const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
+/// Bytes of all bodies on one connection that may be on their way.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
+/// A silent HTTP/2 peer is asked whether it is there.
+pub const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
+/// It is cut if it does not answer.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// While a reader lets us wait it takes at least [`HTTP_TAKE_BYTES_MIN`] in each such span.
+pub const HTTP_TAKE_SPAN: Duration = Duration::from_secs(10);
+/// See [`HTTP_TAKE_SPAN`].
+pub const HTTP_TAKE_BYTES_MIN: u64 = 64 * 1024;
 
 // ---- the gateway (ingest/src/gateway)
 

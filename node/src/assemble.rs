@@ -42,6 +42,7 @@ use crate::{
     keyring::Keyring,
     observe::Readiness,
     settings::Settings,
+    tail::{Tail, Tap},
 };
 use archive::Archive;
 
@@ -191,11 +192,16 @@ impl chunker::FrameSource for Source {
 struct Replayed {
     reader: WalReader,
     until: u64,
+    tail: Tail,
 }
 
 impl chunker::replay::Recovered for Replayed {
     fn scan(&self, visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>) -> Outcome<()> {
-        self.reader.replay_until(self.until, visit)
+        self.reader
+            .replay_until(self.until, &mut |position, record| {
+                self.tail.take(position, &record);
+                visit(position, record)
+            })
     }
 }
 
@@ -281,7 +287,9 @@ pub fn start(
         opened => opened?,
     };
     archive.watched(ready);
-    let service = archive.serving(recall, settings, seams, metrics)?;
+    let tail = Tail::new(Arc::clone(&archive.registry));
+    let live = Arc::new(tail.clone());
+    let service = archive.serving(recall, Some(live), settings, seams, metrics)?;
     let Archive {
         keys: Keyring {
             provider, trust, ..
@@ -341,6 +349,7 @@ pub fn start(
             recovered: Box::new(Replayed {
                 reader: recovered.frame_source(),
                 until: recovered.end(),
+                tail: tail.clone(),
             }),
         },
         metrics,
@@ -354,7 +363,7 @@ pub fn start(
     let join = replayed(&feed, join)?;
     ready.set("log", None);
     let (downstream, births) = Births::new(feed.clone(), exchange.clone(), &threads)?;
-    let ingest_loop = recovered.run(Box::new(downstream))?;
+    let ingest_loop = recovered.run(Box::new(Tap::new(downstream, tail)))?;
     let ingest = ingest_loop.handle();
     news.reach(ingest.clone());
 

@@ -37,6 +37,7 @@ pub mod revocations;
 pub mod server;
 pub mod settings;
 pub mod status;
+mod tail;
 pub mod tls;
 pub mod witness;
 

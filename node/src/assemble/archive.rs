@@ -17,6 +17,7 @@ use chordae_anchor::{Ledger, LedgerKeys, Notary};
 use chordae_base::{Failure, Outcome, limits, seams::Clock};
 use chordae_chain::{keys::Role, link::Link};
 use chordae_query::{
+    core::ports::Tail,
     http::{self, Service},
     metrics::QueryMetrics,
     trail::{Deed, Recall, Trail},
@@ -192,12 +193,14 @@ impl Archive {
     pub(super) fn serving(
         &self,
         recall: Recall,
+        tail: Option<Arc<dyn Tail>>,
         settings: &Settings,
         seams: &Seams,
         metrics: &prometheus::Registry,
     ) -> Outcome<Arc<Service>> {
         Service::new(http::Parts {
             chunks: Arc::new(Chunks(Arc::clone(&self.catalogue))),
+            tail,
             ledger: Arc::new(Log {
                 ledger: self.ledger.clone(),
                 catalogue: Arc::clone(&self.catalogue),
@@ -229,7 +232,7 @@ impl Archive {
         seams: &Seams,
         metrics: &prometheus::Registry,
     ) -> Outcome<Reading> {
-        let service = self.serving(recall, settings, seams, metrics)?;
+        let service = self.serving(recall, None, settings, seams, metrics)?;
         Ok(Reading {
             shut,
             service,

@@ -115,6 +115,11 @@ impl Allowed {
         self.window
     }
 
+    /// The span of the grant that this relies on, whatever was asked for.
+    pub fn bounds(&self) -> Span {
+        self.bounds
+    }
+
     /// The leads answered.
     pub fn leads(&self) -> &Leads {
         &self.leads

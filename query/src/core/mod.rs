@@ -19,3 +19,4 @@ pub mod plan;
 pub mod ports;
 pub mod proof;
 pub mod request;
+pub mod tail;

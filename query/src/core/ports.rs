@@ -5,11 +5,12 @@
 //! may block. Answers are claims: sections, entries and chunks are verified here before anyone relies
 //! on them, except that [`ChunkSource::bytes`] vouches for the file digest.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use chordae_base::{Did, KeyId, Outcome, Span, StreamKey};
+use chordae_base::{Did, KeyId, Outcome, Span, StreamKey, wire::Birth};
 use chordae_chain::{keys::PublicIdentity, link::Link, meta::ChunkMeta};
+use chordae_chunk::ChunkRows;
 
 use super::ledger_path::LedgerPath;
 
@@ -138,4 +139,55 @@ pub trait Parties: Send + Sync {
     fn stream_name(&self, did: &Did) -> Option<StreamKey>;
     /// All streams, also those without a chunk.
     fn dids(&self) -> Vec<Did>;
+}
+
+/// The rows of one frame that belong to the stream asked for: durable, acknowledged, not sealed when the
+/// frame came.
+#[derive(Debug, Clone)]
+pub struct TailFrame {
+    /// Its place in the tail: later ones have greater numbers, until the process ends.
+    pub at: u64,
+    /// Boot of the device.
+    pub boot: u64,
+    /// Number within the boot.
+    pub seq: u64,
+    /// Whether it came too late for its place among the others.
+    pub late: bool,
+    /// Rate and leads.
+    pub birth: Arc<Birth>,
+    /// Times as they will be sealed (where the frame before had come), and codes in the order of the leads.
+    pub rows: ChunkRows,
+}
+
+/// Frames of the tail.
+#[derive(Debug, Clone, Default)]
+pub struct TailPage {
+    /// In the order in which they came.
+    pub frames: Vec<TailFrame>,
+    /// Where to go on: the place of the last one that was looked at.
+    pub next: u64,
+    /// The frame that was let go last because others needed its room: boot, seq and span; only if it came
+    /// after the place from which this page was asked.
+    pub lost: Option<(u64, u64, Span)>,
+    /// Nothing more will come.
+    pub ended: bool,
+}
+
+/// Rung when something has come. Must not block.
+pub type Bell = dyn Fn() + Send + Sync;
+
+/// The newest frames of every stream, in memory.
+pub trait Tail: Send + Sync {
+    /// The frames of a stream after a place (0: all that are there), at most `most` of them. Whose a row
+    /// is, is looked up at each call.
+    ///
+    /// # Errors
+    /// `Damaged` when a frame cannot be read.
+    fn after(&self, did: &Did, at: u64, most: usize) -> Outcome<TailPage>;
+
+    /// The place of a frame that is still there.
+    fn find(&self, did: &Did, boot: u64, seq: u64) -> Option<u64>;
+
+    /// Rings the bell after each further frame of the stream, as long as somebody else holds it.
+    fn ring(&self, did: &Did, bell: Weak<Bell>);
 }

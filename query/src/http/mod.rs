@@ -18,6 +18,7 @@ use chordae_base::limits;
 
 mod chunks;
 mod ledger;
+mod live;
 mod problem;
 mod proof;
 mod send;
@@ -37,6 +38,7 @@ pub fn router(service: &Arc<Service>) -> Router {
     let routes = Router::new()
         .route("/v1/streams", get(streams::streams))
         .route("/v1/streams/{did}/window", get(window::window))
+        .route("/v1/streams/{did}/live", get(live::live))
         .route("/v1/streams/{did}/proof", get(proof::proof))
         .route("/v1/streams/{did}/chunks", get(chunks::links))
         .route("/v1/streams/{did}/chunks/{index}", get(chunks::chunk))

@@ -36,7 +36,7 @@ use crate::{
         access::{self, Allowed, Asker, Grant, Ground, Session, Terms, Want},
         high_water::{HighWater, Now},
         jti::{JtiMemory, Once},
-        ports::{ChunkSource, Ledger, Parties, Sessions},
+        ports::{ChunkSource, Ledger, Parties, Sessions, Tail},
         request::{self, Request},
     },
     metrics::QueryMetrics,
@@ -50,6 +50,8 @@ const MEMORY_UNIT: u64 = 64 * 1024;
 pub struct Parts {
     /// Linked chunks.
     pub chunks: Arc<dyn ChunkSource>,
+    /// The newest frames; `None` where nothing new is taken.
+    pub tail: Option<Arc<dyn Tail>>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Session records.
@@ -91,6 +93,7 @@ pub struct Caller {
 /// [`Service::settle`] too, so that they are signed and recorded like any other request.
 pub struct Service {
     pub(super) chunks: Arc<dyn ChunkSource>,
+    pub(super) tail: Option<Arc<dyn Tail>>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) sessions: Arc<dyn Sessions>,
     pub(super) parties: Arc<dyn Parties>,
@@ -101,6 +104,8 @@ pub struct Service {
     pub(super) entries_public: bool,
     /// Answers that may be at work.
     pub(super) answers: Arc<Semaphore>,
+    /// Live readers that there may be.
+    pub(super) live: Arc<Semaphore>,
     /// Memory that they may hold, in units.
     memory: Arc<Semaphore>,
     /// Sessions that are being made or revoked right now.
@@ -128,6 +133,7 @@ impl Service {
         let decoy = (parts.provider.sign_public(), parts.provider.sign(DECOY));
         Ok(Arc::new(Self {
             chunks: parts.chunks,
+            tail: parts.tail,
             ledger: parts.ledger,
             sessions: parts.sessions,
             parties: parts.parties,
@@ -137,6 +143,7 @@ impl Service {
             metrics: parts.metrics,
             entries_public: parts.entries_public,
             answers: Arc::new(Semaphore::new(limits::ANSWERS_AT_ONCE)),
+            live: Arc::new(Semaphore::new(limits::LIVE_READERS_MAX)),
             memory: Arc::new(Semaphore::new(memory)),
             changing: Mutex::new(BTreeSet::new()),
             provider: parts.provider,

@@ -31,7 +31,7 @@ use crate::{
 };
 
 const COVERAGE: HeaderName = HeaderName::from_static("chordae-coverage");
-const INTEGRITY: HeaderName = HeaderName::from_static("chordae-integrity");
+pub(super) const INTEGRITY: HeaderName = HeaderName::from_static("chordae-integrity");
 const WINDOW: HeaderName = HeaderName::from_static("chordae-window");
 
 /// What the window's query says.

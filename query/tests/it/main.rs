@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod answers_ended;
 mod bodies;
+mod live;
 mod refused;
 mod time_rows;
 mod trail;

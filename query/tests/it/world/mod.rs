@@ -46,7 +46,7 @@ use chordae_query::{
 };
 use tower::ServiceExt;
 
-pub(crate) use ports::{Draft, MemChunks, MemLedger, MemParties, MemSessions};
+pub(crate) use ports::{Draft, MemChunks, MemLedger, MemParties, MemSessions, MemTail};
 
 pub(crate) const ORIGIN: &str = "chordae.test/1";
 /// A multiple of the slot.
@@ -71,6 +71,7 @@ pub(crate) struct House {
     pub(crate) disk: FakeDisk,
     pub(crate) chunks: Arc<MemChunks>,
     pub(crate) ledger: Arc<MemLedger>,
+    pub(crate) tail: Arc<MemTail>,
     pub(crate) sessions: Arc<MemSessions>,
     pub(crate) parties: Arc<MemParties>,
     pub(crate) provider: SecretKeys,
@@ -92,6 +93,7 @@ impl House {
         .unwrap();
         let parts = Parts {
             chunks: Arc::<MemChunks>::clone(&self.chunks),
+            tail: Some(Arc::<MemTail>::clone(&self.tail)),
             ledger: Arc::<MemLedger>::clone(&self.ledger),
             sessions: Arc::<MemSessions>::clone(&self.sessions),
             parties: Arc::<MemParties>::clone(&self.parties),
@@ -300,6 +302,7 @@ impl World {
                 log,
             }),
             sessions: Arc::default(),
+            tail: Arc::default(),
             parties,
             provider,
         };

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -23,7 +26,10 @@ use chordae_chain::{
 use chordae_chunk::{ChunkRows, seal};
 use chordae_query::core::{
     ledger_path::LedgerPath,
-    ports::{Anchor, ChunkSource, Ledger, Parties, Party, Sessions, Touched},
+    ports::{
+        Anchor, Bell, ChunkSource, Ledger, Parties, Party, Sessions, Tail, TailFrame, TailPage,
+        Touched,
+    },
 };
 
 use super::{ORIGIN, SLOT};
@@ -301,5 +307,59 @@ impl Parties for MemParties {
 
     fn dids(&self) -> Vec<Did> {
         self.patients.lock().unwrap().keys().copied().collect()
+    }
+}
+
+/// A tail that keeps everything, until it is told to let go.
+#[derive(Default)]
+pub(crate) struct MemTail {
+    pub(crate) frames: Mutex<BTreeMap<Did, Vec<TailFrame>>>,
+    /// Places up to which frames were let go, and the newest of them.
+    pub(crate) lost: Mutex<Option<(u64, u64, u64, Span)>>,
+    pub(crate) ended: AtomicBool,
+    bells: Mutex<Vec<Weak<Bell>>>,
+}
+
+impl MemTail {
+    pub(crate) fn push(&self, did: Did, frame: TailFrame) {
+        self.frames
+            .lock()
+            .unwrap()
+            .entry(did)
+            .or_default()
+            .push(frame);
+        self.bells
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|bell| bell());
+    }
+}
+
+impl Tail for MemTail {
+    fn after(&self, did: &Did, at: u64, most: usize) -> Outcome<TailPage> {
+        let all = self.frames.lock().unwrap();
+        let frames = all.get(did).into_iter().flatten().filter(|f| f.at > at);
+        let frames: Vec<TailFrame> = frames.take(most).cloned().collect();
+        let lost = self.lost.lock().unwrap().filter(|l| l.0 > at);
+        Ok(TailPage {
+            next: frames.last().map_or(lost.map_or(at, |l| l.0), |f| f.at),
+            frames,
+            lost: lost.map(|(_, boot, seq, span)| (boot, seq, span)),
+            ended: self.ended.load(Ordering::SeqCst),
+        })
+    }
+
+    fn find(&self, did: &Did, boot: u64, seq: u64) -> Option<u64> {
+        let all = self.frames.lock().unwrap();
+        let mut frames = all.get(did)?.iter();
+        frames
+            .find(|f| (f.boot, f.seq) == (boot, seq))
+            .map(|f| f.at)
+    }
+
+    fn ring(&self, _: &Did, bell: Weak<Bell>) {
+        self.bells.lock().unwrap().push(bell);
     }
 }
