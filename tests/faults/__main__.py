@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import rig  # noqa: E402,F401  (finds the tests' own modules)
+import asked  # noqa: E402
 import clock  # noqa: E402
 import disk  # noqa: E402
 import kill  # noqa: E402
@@ -21,15 +22,16 @@ import load  # noqa: E402
 import net  # noqa: E402
 import power  # noqa: E402
 import rust  # noqa: E402
+import soak  # noqa: E402
 from score import Score, Watch, table  # noqa: E402
 
 ROWS = {}
-for part in (kill, power, rust, disk, net, clock, load):
+for part in (kill, power, rust, disk, net, clock, load, soak, asked):
     ROWS |= part.ROWS
 # What the short form leaves out: a log of 1 GiB.
 LONG = ("R01w",)
 # Rows that run side by side, each lane in order; those that measure times, memory or descriptors run alone, after them.
-LANES = (("R03", "R05"), ("R02", "R06", "R07"), ("R08", "R15", "R17", "R04", "R09", "R10", "R11", "R12"))
+LANES = (("R03", "R05"), ("R02", "R06", "R07"), ("R08", "R15", "R17", "R04", "R09q", "R09", "R10", "R11", "R12"))
 
 
 def run(row, args):

@@ -58,10 +58,11 @@ class Gone(Exception):
 class House(Server):
     """A server on fixed ports, whose complaints go to a file that no fault touches."""
 
-    def __init__(self, folder, log, binary=BIN, slot=60, wal=1 << 30, prefix=(), env=None):
-        self.mqtt_port, self.zmq_port, self.log, self.env = free_port(), free_port(), pathlib.Path(log), env
-        super().__init__(folder, binary=binary, prefix=prefix,
-                         settings=SETTINGS.format(mqtt=self.mqtt_port, zmq=self.zmq_port, slot=slot, wal=wal))
+    def __init__(self, folder, log, binary=BIN, slot=60, wal=1 << 30, prefix=(), env=None, settings=SETTINGS):
+        self.mqtt_port, self.zmq_port, self.mqtts_port = free_port(), free_port(), free_port()
+        self.log, self.env = pathlib.Path(log), env
+        super().__init__(folder, binary=binary, prefix=prefix, settings=settings.format(
+            mqtt=self.mqtt_port, mqtts=self.mqtts_port, zmq=self.zmq_port, slot=slot, wal=wal))
         # An editor syncs what it saves.
         with open(self.folder / "chordae.toml") as settings:
             os.fsync(settings.fileno())
@@ -119,7 +120,7 @@ class Device:
 
     def __init__(self, base, house, name, door="mqtt", *args):
         self.name, self.acked, self.asked = name, base / f"{name}.acked", False
-        address = f"{door}://127.0.0.1:{house.mqtt_port if door == 'mqtt' else house.zmq_port}"
+        address = f"{door}://127.0.0.1:{ {'mqtt': house.mqtt_port, 'mqtts': house.mqtts_port, 'zmq': house.zmq_port}[door] }"
         self.log = open(base / f"{name}.log", "ab")
         # `--devices N` names its own: sim-0001 and so on.
         who = [] if "--devices" in args else ["--device", name]
