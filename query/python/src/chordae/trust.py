@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 
 from . import strict
 from .errors import BadInput
@@ -22,6 +23,7 @@ PATH_MAX = 64
 ENTRY_BYTES_MAX = 65_535
 U64 = 2**64 - 1
 _ED25519 = b"\x01"
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
 
@@ -163,7 +165,7 @@ def open_checkpoint(text: str, logs: tuple[Log, ...]) -> Checkpoint:
 
     at = text.rfind("\n\n")
     body, lines = text[: at + 1], text[at + 2 :]
-    if at < 0 or len(text.encode()) > NOTE_MAX or not lines.endswith("\n") or any(c < " " and c != "\n" for c in text):
+    if at < 0 or len(text.encode()) > NOTE_MAX or not lines.endswith("\n") or _CONTROL.search(text):
         raise bad("the receipt holds no signed note")
     parts = body.split("\n")
     if len(parts) != 4 or not parts[0] or not _number(parts[1]):

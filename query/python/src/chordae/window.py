@@ -229,7 +229,8 @@ class Window:
 
         import mne
 
-        places, size, start_ns = self._grid()
+        places, size = self.grid()
+        start_ns = int(self.times[0])
         data = np.full((len(self.leads), size), fill)
         for place, lead in enumerate(self.leads):
             data[place, places] = self.physical(place) / _PER_VOLT.get(lead.unit, 1.0)
@@ -252,8 +253,12 @@ class Window:
         )
         return raw
 
-    def _grid(self) -> tuple[npt.NDArray[np.int64], int, int]:
-        """Place of each row on an even grid, its length, and the time of its first place."""
+    def grid(self) -> tuple[npt.NDArray[np.int64], int]:
+        """Place of each row on an even grid that begins with the first row, and how many places it has.
+
+        Raises:
+            BadInput: for a window without rows, with several rates, or with rows of several chunks at one time.
+        """
         if self.rate is None or not len(self):
             raise BadInput("a window without rows, or with several rates, has no even grid: ask for a part of it")
         num, den = self.rate
@@ -270,7 +275,7 @@ class Window:
             due = round((int(self.times[at]) - int(self.times[0])) / step)
             places[at:end] += max(due, free) - int(at)
             free = int(places[end - 1]) + 1
-        return places, free, int(self.times[0])
+        return places, free
 
 
 def _holes(places: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
