@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import wfdb
 
-from conftest import BIN, ROOT, Server, grant, need_shared, party, run, sim, trust, wait_until
+from conftest import BIN, ROOT, SIM, Server, grant, need_shared, party, run, sim, trust, wait_until
 
 PACKAGE = ROOT / "query/python"
 SETTINGS = """
@@ -59,9 +59,10 @@ def ward(tmp_path_factory):
     w = types.SimpleNamespace(base=base, server=server, reader=base / "reader")
     with server:
         w.ann, w.roe = party(server, base, "ann", "patient"), party(server, base, "roe", "requester")
-        for device in ("bed-1", "bed-2"):
+        for device, slot in (("bed-1", "60s"), ("bed-2", "300s"), ("bed-3", "10s")):
             server.cli("device", "add", device, "--out", base / "certs")
             server.cli("stream", "assign", f"{device}/ecg", "--patient", f"{w.ann}.pub")
+            server.cli("stream", "profile", f"{device}/ecg", "--slot", slot)
         sim(server, "--device", "bed-2", "--stream", "ecg", "--leads", "12", "--rate", "500", "--speed", "20",
             "--for", "60s")
         sim(server, "--device", "bed-1", "--stream", "ecg", "--record", record, "--speed", "120")
@@ -342,6 +343,48 @@ def test_a_patient_grants_and_revokes_with_her_own_key(ward):
             patient.revoke(sid)
             with pytest.raises(chordae.Refused):
                 node.pull(ward.did, start, start + PAGE, leads=["V5"])
+
+
+def test_live_rows_come_while_they_are_open_and_end_with_the_grant(ward):
+    """What was seen live is what the sealed window proves later; a revocation ends the answer."""
+    import chordae
+
+    command = [SIM, "--url", ward.server.mqtt, "--device", "bed-3", "--stream", "ecg", "--leads", "12", "--rate", "500"]
+    seen, beds = [], subprocess.Popen([*map(str, command), "--for", "60s"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: any(s["stream"] == "bed-3/ecg" for s in ward.server.streams()))
+    did = ward.server.did("bed-3/ecg")
+    sid, later = grant(ward.server, ward.ann, ward.roe, did), grant(ward.server, ward.ann, ward.roe, did)
+    try:
+        with client(ward, sid) as node:
+            for event in node.live(did, leads=["II", "V5"]):
+                if isinstance(event, chordae.LiveRows) and not event.late:
+                    seen.append(event)
+                if len(seen) == 3:
+                    break
+            assert [lead.name for lead in seen[0].leads] == ["II", "V5"] and seen[0].rate == (500, 1)
+            assert seen[1].seq == seen[0].seq + 1 and abs(time.time_ns() - int(seen[-1].times[-1])) < 30 * 10**9
+            again = node.live(did, leads=["II", "V5"], after=seen[0].id)
+            first = next(event for event in again if isinstance(event, chordae.LiveRows))
+            assert (first.boot, first.seq) == (seen[1].boot, seen[1].seq), "goes on behind the frame that was named"
+            assert np.array_equal(first.codes, seen[1].codes)
+            ward.server.cli("session", "revoke", "--key", ward.ann, "--session", sid)
+            with pytest.raises(chordae.LiveEnded, match="revoked"):
+                for _ in again:
+                    pass
+            with pytest.raises(chordae.Refused):
+                next(node.live(did, leads=["II", "V5"]))
+    finally:
+        beds.terminate()
+        beds.wait(timeout=60)
+    a, b = int(seen[0].times[0]), int(seen[-1].times[-1]) + 1
+    with client(ward, later) as node:
+        def sealed():
+            window = node.pull(did, a, b, leads=["II", "V5"], snap=False)
+            return window if len(window) >= sum(map(len, seen)) else None
+        wait_until(sealed, 60)
+        window = sealed()
+    assert np.array_equal(window.codes[0], np.concatenate([rows.codes[0] for rows in seen]))
+    assert np.array_equal(window.times, np.concatenate([rows.times for rows in seen]))
 
 
 def test_a_server_of_another_authority_is_not_spoken_to(ward, tmp_path):

@@ -6,16 +6,19 @@ import base64
 import json
 import time
 
+import chordae
 import httpx
 import pytest
 
 from chordae import (
+    NO_VALUE,
     Allowed,
     BadInput,
     Busy,
     Client,
     Damaged,
     Keys,
+    LiveEnded,
     NotFound,
     NotKnown,
     Refused,
@@ -182,3 +185,63 @@ def test_a_trust_file_is_read_strictly(golden):
             TrustFile.parse(json.dumps(good | change))
     with pytest.raises(BadInput):
         TrustFile.parse("{}")
+
+
+def sse(*events):
+    return b"".join(
+        b"".join(f"{k}: {v if isinstance(v, str) else json.dumps(v)}\n".encode() for k, v in e.items()) + b"\n"
+        for e in events
+    )
+
+
+BIRTH = {"boot": 7, "rate": [100, 1],
+         "leads": [{"name": "I", "mdc": 0, "gain": 200.0, "baseline": 100, "unit": "mV", "bits": 16}]}  # fmt: skip
+ROWS = {"integrity": "open", "boot": 7, "seq": 3, "lane": "live", "first_ns": 10**18, "after_ns": [0, 10**7],
+        "leads": {"I": [300, None]}}  # fmt: skip
+OPEN = {"event": "open", "data": {"integrity": "open"}}
+
+
+def test_live_rows_holes_and_the_end(node):
+    body = sse(
+        OPEN,
+        {"event": "birth", "data": BIRTH},
+        {"event": "rows", "id": "7.3", "data": ROWS},
+        {"event": "hole", "data": {"code": "older", "detail": "x"}},
+        {"event": "end", "data": {"code": "revoked", "detail": "the grant has ended"}},
+    )
+    node.say = lambda request: httpx.Response(200, content=b": beat\n\n" + body)
+    live = node.client.live(DID, leads=["I"], after="7.2")
+    rows, hole = next(live), next(live)
+    assert node.asked[-1].headers["Last-Event-ID"] == "7.2" and node.asked[-1].url.query == b"leads=I"
+    assert (rows.id, rows.rate, rows.late, len(rows)) == ("7.3", (100, 1), False, 2)
+    assert rows.times.tolist() == [10**18, 10**18 + 10**7] and rows.codes[0].tolist() == [300, NO_VALUE]
+    assert rows.physical("I")[0] == 1.0 and rows.physical(0)[1] != rows.physical(0)[1] and hole.code == "older"
+    with pytest.raises(LiveEnded, match="revoked"):
+        next(live)
+    # In pieces of any length, and with the line ends of others.
+    for size in (1, 7):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert [e.name for e in chordae.live.events(pieces)] == ["open", "birth", "rows", "hole", "end"]
+    assert len(list(chordae.live.events([body.replace(b"\n", b"\r\n")]))) == 5
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [ROWS | {"boot": 8}, ROWS | {"integrity": "anchored"}, ROWS | {"after_ns": [0, 0]}, ROWS | {"after_ns": [0]},
+     ROWS | {"leads": {}}, ROWS | {"leads": {"I": [1, 2], "II": [1, 2]}}, ROWS | {"leads": {"I": [1.5, 2]}},
+     ROWS | {"leads": {"I": [2**31, 2]}}, ROWS | {"after_ns": ["0", 1]}, ROWS | {"seq": -1}, [ROWS], {}],
+)  # fmt: skip
+def test_live_rows_that_are_none_are_refused(node, rows):
+    good = [OPEN, {"event": "birth", "data": BIRTH}, {"event": "rows", "id": "7.3", "data": ROWS}]
+    body = sse(*good, {"event": "rows", "id": "7.3", "data": rows})
+    node.say = lambda request: httpx.Response(200, content=body)
+    live = node.client.live(DID)
+    assert next(live).seq == 3
+    with pytest.raises(Damaged):
+        next(live)
+
+
+def test_a_live_answer_that_breaks_off_says_so(node):
+    node.say = lambda request: httpx.Response(200, content=sse(OPEN))
+    with pytest.raises(Unreachable, match="broke off"):
+        next(node.client.live(DID))

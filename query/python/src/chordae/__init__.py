@@ -28,6 +28,7 @@ from .errors import (
     Unreachable,
 )
 from .keys import Identity, Keys
+from .live import Hole, LiveEnded, LiveRows
 from .meta import Lead
 from .trust import TrustFile
 from .window import Coverage, Evidence, Gap, Integrity, Window
@@ -45,10 +46,13 @@ __all__ = [
     "Evidence",
     "Finding",
     "Gap",
+    "Hole",
     "Identity",
     "Integrity",
     "Keys",
     "Lead",
+    "LiveEnded",
+    "LiveRows",
     "NotFound",
     "NotKnown",
     "Refused",

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 
 from . import answer as answers
-from . import sessions, times
+from . import live, sessions, times
 from .digests import PAGE_NS
-from .errors import Allowed, BadInput, Damaged, Finding, damaged
+from .errors import Allowed, BadInput, Damaged, Finding, Unreachable, damaged
 from .http import ANSWER_BYTES_MAX, PROOF_BYTES_MAX, Door, allowed_of
 from .keys import Identity, Keys
 from .memory import Memory
@@ -197,6 +197,38 @@ class Client:
                 # Nothing is later than the server's now.
                 return
             start = stop
+
+    def live(
+        self, did: str, *, leads: Sequence[str] | None = None, after: str | None = None
+    ) -> Iterator[live.LiveRows | live.Hole]:
+        """Rows as they become durable: those of the open slots first, then everything new, until the session ends.
+
+        They are acknowledged and **not proven**; `pull` the same span later. Stop by leaving the loop.
+
+        Args:
+            did: the data stream.
+            leads: names; None: all.
+            after: `id` of the last rows seen, to go on behind them after a break.
+
+        Raises:
+            LiveEnded: when the server ends it: the grant was revoked or ran out, or the reader was too slow.
+            Unreachable: when the connection breaks; go on with `after`.
+
+        Example:
+            >>> for event in node.live(did):                                                     # doctest: +SKIP
+            ...     if isinstance(event, LiveRows):
+            ...         print(event.id, event.physical("I").max(), event.leads[0].unit)
+        """
+        names = None if leads is None else tuple(leads)
+        target = f"/v1/streams/{_did(did)}/live" + (f"?leads={_leads_text(names)}" if names is not None else "")
+        more = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after is not None else {})
+        reading = live.Reading(names)
+        with self._door.open("GET", target, more=more) as answer:
+            for event in live.events(answer.iter_bytes()):
+                taken = reading.take(event)
+                if taken is not None:
+                    yield taken
+        raise Unreachable("the live answer broke off")
 
     def session(self, sid: str) -> dict[str, Any]:
         """What the server tells a party of this session about it."""

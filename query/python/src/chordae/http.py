@@ -71,11 +71,11 @@ class Door:
 
     @contextmanager
     def open(
-        self, method: str, target: str, body: bytes | None = None, accept: str = "*/*"
+        self, method: str, target: str, body: bytes | None = None, more: dict[str, str] | None = None
     ) -> Iterator[httpx.Response]:
         """A request whose answer is read by the caller; refusals are raised."""
         url = self._base.copy_with(raw_path=target.encode("ascii"))
-        headers = {"Accept": accept}
+        headers = {"Accept": "*/*"} | (more or {})
         if body is None:
             # What is signed is what goes out, after any escaping.
             token = self._keys.token(self._origin, method, url.raw_path.decode("ascii"), self._session)
