@@ -4,6 +4,7 @@ from recorded import golden  # noqa: F401
 
 import base64
 import json
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,9 @@ def test_whole_pages_are_proven_and_cut_ones_are_counted(golden):
     assert whole.require_proof() is whole
     cut = verify(*golden.pair("cut"), golden.trust)
     assert cut.integrity is Integrity.ANCHORED and 0 < cut.unproven_rows < len(cut) and not cut.proven
+    # The window begins 1 s into a page and ends 5 s into another: those rows, and no others.
+    page = cut.times // 10**10
+    assert np.array_equal(cut.held, (page > page[0]) & (page < page[-1])) and cut.unproven_rows == (~cut.held).sum()
     with pytest.raises(chordae.Unproven, match="pages that the window cuts") as unproven:
         cut.require_proof()
     assert unproven.value.window is cut
@@ -280,3 +284,68 @@ def test_the_answers_are_read_only(golden):
     with pytest.raises(ValueError):
         window.codes[0][0] = 1
     assert answer.read_arrow(golden.pair("all")[0])[0].leads == ("I", "II")
+
+
+SPICE = [
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    2**64,
+    -(2**63) - 1,
+    1.5,
+    "",
+    "x",
+    "\ud800",
+    [],
+    {},
+    [[]],
+    "0" * 64,
+    "9" * 5000,
+    10**400,
+]
+
+
+def places(value, path=()):
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def bend(rng, raw, text):
+    """Some bytes or a value changed, at random."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        bent = bytearray(raw)
+        for _ in range(rng.randint(1, 8)):
+            bent[rng.randrange(min(len(bent), rng.choice([64, 1500, len(bent)])))] = rng.randrange(256)
+        return bytes(bent), text
+    if kind == 1:
+        at = rng.randrange(len(raw))
+        return raw[:at] + raw[at + rng.choice([1, 8, 64]) :], text
+    if kind == 2:
+        bent = bytearray(text)
+        bent[rng.randrange(len(bent))] = rng.randrange(256)
+        return raw, bytes(bent)
+    bundle = json.loads(text)
+    put(bundle, rng.choice(list(places(bundle))[1:]), rng.choice(SPICE))
+    return raw, json.dumps(bundle).encode()
+
+
+@pytest.mark.parametrize("name", ["all", "one", "cut"])
+def test_nothing_proven_changes_unseen_and_nothing_but_damaged_is_raised(golden, name):
+    """(30,000 such changes were run once; these are the first of them.)"""
+    leads = ["II"] if name == "one" else None
+    good, rng, taken = verify(*golden.pair(name), golden.trust, leads=leads), random.Random(name), 0
+    for _ in range(600):
+        try:
+            window = verify(*bend(rng, *golden.pair(name)), golden.trust, leads=leads)
+        except Damaged:
+            continue
+        taken += 1
+        held = window.held
+        assert len(window) == len(good) and np.array_equal(held, good.held) and window.leads == good.leads
+        assert np.array_equal(window.times[held], good.times[held])
+        assert all(np.array_equal(a[held], b[held]) for a, b in zip(window.codes, good.codes, strict=True))
+    assert taken < 60

@@ -25,6 +25,7 @@ def window(golden, times, codes, rate=(100, 1), **more):
         "codes": tuple(np.asarray(c, np.int32) for c in codes),
         "leads": tuple(Lead(n, 200.0, 100, "mV", 0) for n, _ in zip(("I", "II"), codes, strict=False)),
         "rate": rate,
+        "held": np.ones(len(times), np.bool_),
         "gaps": find_gaps(times, steps, *ends),
     }
     return dataclasses.replace(verify(*golden.pair("all"), golden.trust), **(changes | more))

@@ -99,7 +99,7 @@ def read_arrow(answer: bytes) -> tuple[proof.Rows, dict[str, tuple[str, ...]]]:
         codes.append(column.to_numpy().astype(np.int32, copy=False))
     scales = {}
     for field in list(table.schema)[1:]:
-        said = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        said = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in (field.metadata or {}).items()}
         scales[field.name] = tuple(said.get(key, "") for key in _SCALE)
     return proof.Rows(tuple(names[1:]), when, tuple(codes)), scales
 
@@ -152,6 +152,7 @@ def _window(
     steps = [(count, metas[index].step_ns) for index, count in bundle.rows]
     anchored = judgement.receipt is not None
     rows.times.setflags(write=False)
+    judgement.held.setflags(write=False)
     for column in rows.codes:
         column.setflags(write=False)
     return Window(
@@ -165,7 +166,7 @@ def _window(
         gaps=find_gaps(rows.times, steps, bundle.from_ns, bundle.until_ns),
         coverage=_coverage(bundle, metas),
         integrity=Integrity.ANCHORED if anchored else Integrity.LINKED,
-        unproven_rows=judgement.unproven_rows,
+        held=judgement.held,
         newer=judgement.newer,
         anchored_to=bundle.links[-1].index if anchored else None,
         receipt=judgement.receipt,

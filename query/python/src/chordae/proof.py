@@ -8,7 +8,7 @@ rows of the answer -> columns of whole pages -> leaves -> pages_root - link
 ```
 
 Nothing in the bundle is believed: each claim leads, over digests, to the signed entry in the trusted log, or it is a
-finding, or it is counted as not proven. A page that the window cuts proves nothing; its rows are `unproven_rows`. A
+finding, or it is counted as not proven. A page that the window cuts proves nothing of its rows. A
 chunk of the window that was linked after the newest one listed is told in `newer`: the answer lacks it.
 """
 
@@ -20,6 +20,7 @@ import uuid
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import digests, event, meta, strict, trust
 from .digests import NO_VALUE, PAGE_NS, Codes, Link, Times
@@ -140,8 +141,8 @@ class Judgement:
 
     findings: tuple[Finding, ...]
     """Everything that is wrong; the answer is damaged if there is anything."""
-    unproven_rows: int
-    """Rows in pages that the window cuts: they may be right, nothing shows it."""
+    held: npt.NDArray[np.bool_]
+    """Per row of the answer, whether it was held against a page; rows of pages that the window cuts cannot be."""
     newer: tuple[int, ...]
     """Chunks of the window that were linked after the answer was made."""
     receipt: trust.Receipt | None
@@ -164,7 +165,7 @@ def judge(bundle: Bundle, rows: Rows, leads: tuple[str, ...] | None, trusted: tr
         judging.chunk(chunk, runs.get(chunk.index, []))
     receipt = judging.anchor(trusted)
     findings = tuple(judging.findings[:FINDINGS_MAX])
-    return Judgement(findings, judging.unproven, newer, None if findings else receipt, judging.metas)
+    return Judgement(findings, judging.held, newer, None if findings else receipt, judging.metas)
 
 
 class _Judge:
@@ -173,7 +174,7 @@ class _Judge:
         self.links = {link.index: link for link in bundle.links}
         self.listed = [chunk.index for chunk in bundle.chunks]
         self.findings: list[Finding] = []
-        self.unproven = 0
+        self.held = np.zeros(len(rows.times), np.bool_)
         self.metas: dict[int, meta.ChunkMeta] = {}
 
     def found(self, where: str | int, code: str, detail: str) -> None:
@@ -276,13 +277,13 @@ class _Judge:
         own = {lead.name for lead in said.leads}
         strange = [column for name, column in codes.items() if name not in own]
         columns = [codes.get(lead.name) for lead in said.leads]
-        proven = 0
+        place = _cut(np.arange(len(self.rows.times)), runs)
         for page in chunk.pages:
             if page.p not in due or page.p >= len(chunk.leaves):
                 continue
             start = link.slot_start_ns + page.p * PAGE_NS
             at, end = (int(i) for i in np.searchsorted(times, [start, start + PAGE_NS]))
-            proven += end - at
+            self.held[place[at:end]] = True
             if any((column[at:end] != NO_VALUE).any() for column in strange):
                 why = f"page {page.p} has values in a lead that the chunk does not have"
                 self.found(chunk.index, "pages-digest", why)
@@ -290,7 +291,6 @@ class _Judge:
             differs = _page_differs(page, times[at:end], part, chunk.leaves)
             if differs:
                 self.found(chunk.index, "pages-digest", f"page {page.p}: {differs}")
-        self.unproven += len(times) - proven
 
     def anchor(self, trusted: trust.TrustFile | None) -> trust.Receipt | None:
         """The entry names the last link, a trusted provider signed it, the trusted log holds it."""

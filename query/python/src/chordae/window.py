@@ -107,8 +107,8 @@ class Window:
     """How much of the window is there."""
     integrity: Integrity
     """How far it is proven; look at `proven` for the whole verdict."""
-    unproven_rows: int
-    """Rows in pages (10 s) that the window cuts: nothing shows whether they are right. Ask for whole pages."""
+    held: npt.NDArray[np.bool_]
+    """Per row, whether it was held against a page of the proof; rows of pages (10 s) that the window cuts cannot be."""
     newer: tuple[int, ...]
     """Chunks that were linked after the answer was made: their rows are missing here; pull again."""
     anchored_to: int | None
@@ -126,6 +126,11 @@ class Window:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def unproven_rows(self) -> int:
+        """Rows in pages (10 s) that the window cuts: nothing shows whether they are right. Ask for whole pages."""
+        return len(self) - int(np.count_nonzero(self.held))
 
     @property
     def proven(self) -> bool:
