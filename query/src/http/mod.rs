@@ -50,6 +50,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route("/v1/trail", get(trail::trail))
         .route("/ledger/{*path}", get(ledger::file))
         .fallback(nothing_here)
+        .layer(middleware::from_fn(signed::holding))
         .with_state(Arc::clone(service));
     dressed(routes)
 }
@@ -78,11 +79,12 @@ async fn no_such_method() -> Problem {
     )
 }
 
-/// What holds for every answer: no HEAD, nothing cached that does not say so, no sniffing.
+/// What holds for every answer: few methods, nothing cached that does not say so, no sniffing, and not a
+/// word for scripts of other origins.
 async fn every_answer(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
-        Method::HEAD => no_such_method().await.into_response(),
-        _ => next.run(request).await,
+        Method::GET | Method::POST | Method::PUT | Method::DELETE => next.run(request).await,
+        _ => no_such_method().await.into_response(),
     };
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");

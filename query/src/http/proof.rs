@@ -69,7 +69,7 @@ struct Planned {
 /// The bundle's text and the rows it proves.
 async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String, u64), Problem> {
     let service = &signed.service;
-    let _place = service.place()?;
+    signed.hold(service.place()?);
     let (of, by, now) = (Arc::clone(service), signed.caller.clone(), service.now());
     let planned = service.blocking(move || {
         let allowed = of.decide(&by, &want, now)?;
@@ -78,7 +78,7 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
         Ok(with_links(&of, want.did, plan)?)
     });
     let planned = planned.await?;
-    let _room = service.room(planned.bytes)?;
+    signed.hold(service.room(planned.bytes)?);
     let of = Arc::clone(service);
     service
         .blocking(move || {
