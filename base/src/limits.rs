@@ -311,16 +311,6 @@ pub const PIECE_ROWS: usize = 8192;
 pub const PIECES_QUEUE: usize = 4;
 /// A reader that takes no piece for this long is cut off.
 pub const READER_STALL: Duration = Duration::from_secs(30);
-/// Answers of them that may be one party's.
-pub const PARTY_ANSWERS_MAX: usize = ANSWERS_AT_ONCE - ANSWERS_AT_ONCE / 8;
-/// And one session's.
-pub const SESSION_ANSWERS_MAX: usize = ANSWERS_AT_ONCE - ANSWERS_AT_ONCE / 6;
-/// Requests of one party per second, and at once.
-pub const PARTY_REQUESTS_PER_S: u64 = 2000;
-/// See [`PARTY_REQUESTS_PER_S`].
-pub const PARTY_REQUESTS_BURST: u64 = 4000;
-/// Parties whose requests are counted at one time.
-pub const PARTIES_PACED_MAX: usize = 65_536;
 /// Live readers at one time.
 pub const LIVE_READERS_MAX: usize = 512;
 /// Events waiting for one live reader.
@@ -380,6 +370,19 @@ pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HTTP_TAKE_SPAN: Duration = Duration::from_secs(10);
 /// See [`HTTP_TAKE_SPAN`].
 pub const HTTP_TAKE_BYTES_MIN: u64 = 64 * 1024;
+
+// ---- reports (anchor/chain/src/report.rs)
+
+/// Gaps that a report names one by one; further ones are counted.
+pub const REPORT_GAPS_MAX: usize = 10_000;
+/// Pieces of a report's picture, about.
+pub const REPORT_BAND_MAX: i64 = 2_000;
+/// Span of one request for a report's evidence.
+pub const REPORT_PIECE_NS: i64 = 6 * 3600 * SECOND_NS;
+/// Span of one report.
+pub const REPORT_SPAN_NS_MAX: i64 = 31 * 24 * 3600 * SECOND_NS;
+/// Bytes of a report with its evidence.
+pub const REPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 // ---- the gateway (ingest/src/gateway)
 

@@ -8,7 +8,8 @@
 //! What is stored is opened first; a folder that was set back, or a log that cannot be written, ends the start
 //! there, and readers are served alone (`archive`). Doors open last: until then nobody can be acknowledged. The
 //! stop is the reverse: doors, ingest (everything offered is committed and told), exchange, windower (everything
-//! is sealed and linked), notary (everything is anchored), ledger. A crash anywhere in a stop is an ordinary crash.
+//! is sealed and linked), readers, notary (everything is anchored, the trail's head last), ledger. A crash
+//! anywhere in a stop is an ordinary crash.
 
 mod archive;
 
@@ -418,12 +419,20 @@ fn admission(settings: &Settings) -> AdmissionLimits {
 }
 
 impl House {
-    /// The orderly stop, after the doors are closed: everything that was acknowledged is sealed, linked and
-    /// anchored when it returns. Blocks.
+    /// The orderly stop, after all doors are closed, those of the readers too. Blocks.
     ///
     /// # Errors
     /// The first failure; what was acknowledged is in the log then, and sealed at the next start.
     pub fn stop(self) -> Outcome<()> {
+        self.seal()?.close()
+    }
+
+    /// The orderly stop, after the doors for devices are closed: everything that was acknowledged is sealed,
+    /// linked and anchored when it returns. Readers may still ask. Blocks.
+    ///
+    /// # Errors
+    /// The first failure; what was acknowledged is in the log then, and sealed at the next start.
+    pub fn seal(self) -> Outcome<Sealed> {
         // A loop that has failed already cannot be stopped; its own error is the one to report.
         let asked = self.threads.wait(self.ingest.stop());
         // The last births are announced before the exchange stops.
@@ -456,9 +465,31 @@ impl House {
             );
         }
         notary.settle()?;
-        notary.stop();
-        ledger.stop();
-        hushed
+        Ok(Sealed {
+            notary,
+            ledger,
+            hushed,
+        })
+    }
+}
+
+/// A house in which nothing is open any more, whose ledger still takes events.
+#[must_use = "the head of the trail is not anchored yet"]
+pub struct Sealed {
+    notary: Arc<Notary>,
+    ledger: Ledger,
+    hushed: Outcome<()>,
+}
+
+impl Sealed {
+    /// Anchors the head of the trail, after the last reader has gone, and closes the ledger. Blocks.
+    ///
+    /// # Errors
+    /// What went wrong while the exchange stopped.
+    pub fn close(self) -> Outcome<()> {
+        self.notary.stop();
+        self.ledger.stop();
+        self.hushed
     }
 }
 

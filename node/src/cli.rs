@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
+mod report;
 
 pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
+pub use report::{ReportArgs, TrailArgs, TrailFormat};
 
 /// Keeps, proves and serves ECG streams.
 #[derive(Debug, Parser)]
@@ -61,12 +63,25 @@ pub enum Command {
         Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven"
     )]
     Pull(PullArgs),
-    /// Checks a data folder, a copy of one, a chunk, or a proof bundle with its answer; offline.
+    /// Checks a data folder, a copy of one, a chunk, a report, or a proof bundle with its answer; offline.
     #[command(
         after_help = "Example:  chordae verify /var/lib/chordae --trust trust.json\n\
         Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven"
     )]
     Verify(VerifyArgs),
+    /// What of a span is there, what is missing and why: a signed page that can be cited.
+    #[command(
+        after_help = "Example:  chordae report DID --from 2026-11-20T10:00:00Z --to 2026-11-20T12:00:00Z \
+        --key roe.pem --session SID --trust trust.json --data DIR --out report.html --json report.json\n\
+        \x20         chordae verify report.json --trust trust.json\n\
+        Exit: 0 every figure anchored, 1 could not, 3 tampered, 4 intact but not proven"
+    )]
+    Report(Box<ReportArgs>),
+    /// Who asked for a patient's stream, and what became of it; for herself.
+    #[command(
+        after_help = "Example:  chordae trail --key ann.pem --stream DID --data DIR --format fhir"
+    )]
+    Trail(TrailArgs),
     /// Makes a request token, for curl.
     #[command(
         after_help = "Example:  curl -H \"Authorization: Chordae $(chordae token --key me.pem \
@@ -432,7 +447,7 @@ pub struct PullArgs {
 /// `chordae verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Data folder, chunk file or proof bundle.
+    /// Data folder, chunk file, report or proof bundle.
     pub path: PathBuf,
     /// The answer (CSV) that a proof bundle is for.
     #[arg(long)]

@@ -12,15 +12,18 @@ use crate::{
 };
 
 mod admin;
+mod asking;
 mod desk;
 mod device;
 mod gateway;
 pub mod init;
 pub(crate) mod key;
 pub mod pull;
+mod report;
 pub mod serve;
 pub mod session;
 mod table;
+mod trail;
 mod verify;
 
 pub(crate) use key::read_trust;
@@ -44,6 +47,8 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Session(args) => session::run(args).await,
         Command::Pull(args) => pull::run(&args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Report(args) => report::run(&args).await,
+        Command::Trail(args) => trail::run(&args).await,
         Command::Token(args) => key::token(&args),
         Command::Tamper(args) => verify::tamper(&args),
         Command::Rollback(args) => admin::rollback(args).await,

@@ -35,7 +35,6 @@ use crate::{
     observe::{self, Readiness},
     reading::{Opening, ReadServer},
     revocations::Revocations,
-    serving::{self, Hosts, Peer},
     settings::Settings,
     status::StatusSource,
     tls,
@@ -125,8 +124,6 @@ impl Server {
         let metrics = prometheus::Registry::new();
         observe::describe(&metrics, expiry(&certificate)?)
             .map_err(|e| Failure::internal(format!("metrics: {e}")))?;
-        let names = settings.http.hosts.iter().cloned();
-        let hosts = Hosts::new(names.chain(tls::names(&certificate)?));
         let ready = Readiness::default();
         ready.set("start", Some("opening logs".into()));
         let (stopping, stop) = watch::channel(false);
@@ -152,7 +149,6 @@ impl Server {
             Built::Whole(house) => *house,
             Built::Reading(reading) => {
                 let opening = Opening {
-                    hosts,
                     home,
                     sockets: (sockets.http_tls, sockets.http_plain, sockets.control),
                     certificate,
@@ -240,12 +236,14 @@ impl Server {
         let public = readers.clone().merge(signed);
         if let Some(socket) = sockets.http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            let tls = TlsListener::new(socket, tls::for_readers(&certificate)?)?;
-            running.public(tls, public.clone(), &hosts);
+            running.http(
+                TlsListener::new(socket, tls::for_readers(&certificate)?)?,
+                public.clone(),
+            );
         }
         if let Some(socket) = sockets.http_plain {
             listening.push(("http-plain", addr(&socket)?));
-            running.public(socket, public, &hosts);
+            running.http(socket, public);
         }
         control.status.listens(&listening);
         running.http(sockets.control, readers.merge(control::on_socket(control)));
@@ -312,7 +310,7 @@ impl Server {
             bridge.stop().await;
         }
         let house = self.house;
-        let stopped = apart(move || house.stop()).await;
+        let sealed = apart(move || house.seal()).await;
         self.stopping.send_replace(true);
         for task in self.serving {
             // Readers in mid-answer get a moment; then the process ends.
@@ -322,7 +320,9 @@ impl Server {
         }
         // Nobody answers there any more; a stale socket would only confuse.
         std::fs::remove_file(self.home.control()).ok();
-        stopped
+        // The trail gets no more records: its head is the last thing that is anchored.
+        let sealed = sealed?;
+        apart(move || sealed.close()).await
     }
 }
 
@@ -375,25 +375,18 @@ impl Running {
         }
     }
 
-    /// For readers on the network: a Host that is not among `hosts` is refused.
-    pub(crate) fn public<L>(&mut self, socket: L, router: Router, hosts: &Hosts)
-    where
-        L: Listener,
-        L::Addr: Peer,
-    {
-        let (hosts, stop) = (Some(hosts.clone()), self.stop.clone());
-        let serving = serving::serve(socket, router, hosts, stop);
-        self.serving.push(tokio::spawn(serving));
-    }
-
-    /// For this machine: whatever name it is called by.
     pub(crate) fn http<L>(&mut self, socket: L, router: Router)
     where
         L: Listener,
-        L::Addr: Peer,
+        L::Addr: std::fmt::Debug,
     {
-        let serving = serving::serve(socket, router, None, self.stop.clone());
-        self.serving.push(tokio::spawn(serving));
+        let stopped = self.stopped();
+        self.serving.push(tokio::spawn(async move {
+            axum::serve(socket, router)
+                .with_graceful_shutdown(stopped)
+                .await
+                .ok();
+        }));
     }
 
     /// Runs until the server stops.

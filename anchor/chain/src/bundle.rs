@@ -23,7 +23,7 @@ use crate::{
 
 mod verify;
 
-pub use verify::{AnswerRows, Asked, BundleVerdict, Verdict, verify};
+pub use verify::{AnswerRows, Asked, BundleVerdict, KnownChunk, Verdict, verify, verify_metadata};
 
 /// The proof of the rows in a window. Plain data: nothing in it is believed before [`verify()`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

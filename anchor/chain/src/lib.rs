@@ -28,6 +28,7 @@ pub mod merkle;
 pub mod meta;
 pub mod pages;
 pub mod receipt;
+pub mod report;
 pub mod seal;
 pub mod session;
 pub mod token;

@@ -114,6 +114,11 @@ impl Heads {
         self.next_audit
     }
 
+    /// The head of the trail is due now (an orderly stop: nothing is written to it after this).
+    pub fn audit_now(&mut self) {
+        self.next_audit = 0;
+    }
+
     /// What is due; `force` (an orderly stop) makes every ready head due. Calling it early is harmless.
     pub fn step(&mut self, now: u64, force: bool) -> Round {
         let mut round = Round::default();
@@ -292,5 +297,10 @@ mod tests {
         heads.audit_failed(3601);
         assert!(!heads.step(3610, false).audit);
         assert!(heads.step(3611, false).audit);
+        heads.audit_now();
+        assert!(
+            heads.step(3612, false).audit,
+            "an orderly stop does not wait"
+        );
     }
 }

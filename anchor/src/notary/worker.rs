@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_base::{Did, Failure, FailureKind, Outcome, limits, seams};
+use chordae_base::{Did, Digest, Failure, FailureKind, Outcome, limits, seams};
 use chordae_chain::{
     event::{self, ContentDg, Event},
     link::{self, Link},
@@ -31,6 +31,8 @@ pub(super) struct Worker {
     outbox: Outbox,
     /// Signed, durable, not settled: submitted again unchanged.
     signed: BTreeMap<(Did, u64), Bytes>,
+    /// The head of the trail that the log names.
+    audited: Option<(Digest, u64)>,
     trouble: Option<String>,
     status: Arc<Mutex<AnchorStatus>>,
     metrics: NotaryMetrics,
@@ -40,7 +42,7 @@ pub(super) struct Worker {
 #[derive(Clone, Copy)]
 enum About {
     Head(Did, u64),
-    Audit,
+    Audit(Digest, u64),
 }
 
 impl Worker {
@@ -57,6 +59,7 @@ impl Worker {
             heads,
             outbox,
             signed,
+            audited: None,
             trouble: None,
             status,
             metrics,
@@ -87,6 +90,10 @@ impl Worker {
                         drop(reply.send(self.show()));
                     }
                     Mail::Stop => {
+                        // Whoever stops in order has closed the readers' doors: this is the last head.
+                        if self.parts.trail.head() != self.audited {
+                            self.heads.audit_now();
+                        }
                         self.round(true);
                         self.show();
                         return;
@@ -132,8 +139,8 @@ impl Worker {
         }
         if let Some(head) = round.audit.then(|| self.parts.trail.head()).flatten() {
             match self.sign_audit(head) {
-                Ok(entry) => fresh.push((About::Audit, entry)),
-                Err(e) => self.settle(About::Audit, Err(e)),
+                Ok(entry) => fresh.push((About::Audit(head.0, head.1), entry)),
+                Err(e) => self.settle(About::Audit(head.0, head.1), Err(e)),
             }
         }
         let bytes: Vec<Bytes> = fresh.iter().map(|(_, entry)| entry.clone()).collect();
@@ -178,7 +185,7 @@ impl Worker {
         event::sign(&event, &self.parts.provider).map(Bytes::from)
     }
 
-    fn sign_audit(&self, (digest, count): (chordae_base::Digest, u64)) -> Outcome<Bytes> {
+    fn sign_audit(&self, (digest, count): (Digest, u64)) -> Outcome<Bytes> {
         let time_ms = u64::try_from(self.parts.clock.wall_ns() / 1_000_000).unwrap_or(0);
         let event = Event::AuditHead {
             digest,
@@ -208,11 +215,14 @@ impl Worker {
         let failure = match outcome {
             Ok(_) => {
                 self.trouble = None;
-                if let About::Head(did, index) = about {
-                    self.heads.settled(&did, index);
-                    // One event vouches for all links before it.
-                    self.signed.retain(|(of, at), _| *of != did || *at > index);
-                    self.metrics.anchored.inc();
+                match about {
+                    About::Head(did, index) => {
+                        self.heads.settled(&did, index);
+                        // One event vouches for all links before it.
+                        self.signed.retain(|(of, at), _| *of != did || *at > index);
+                        self.metrics.anchored.inc();
+                    }
+                    About::Audit(digest, count) => self.audited = Some((digest, count)),
                 }
                 return;
             }
@@ -227,7 +237,7 @@ impl Worker {
                 self.heads.give_up(&did, index);
                 tracing::error!("notary: link {index} of a stream cannot be anchored: {failure}");
             }
-            About::Audit => self.heads.audit_failed(self.parts.clock.mono_ns()),
+            About::Audit(..) => self.heads.audit_failed(self.parts.clock.mono_ns()),
         }
         self.trouble = Some(failure.why);
     }

@@ -83,29 +83,32 @@ impl Patients for Owners {
     }
 }
 
-struct Trail(Option<(Digest, u64)>);
+#[derive(Clone)]
+struct Trail(Arc<Mutex<Option<(Digest, u64)>>>);
 
 impl TrailHead for Trail {
     fn head(&self) -> Option<(Digest, u64)> {
-        self.0
+        *self.0.lock().unwrap()
     }
 }
 
 struct House {
     ledger: Ledger,
     notary: Notary,
+    trail: Trail,
 }
 
 fn start(disk: Arc<dyn Disk>, chains: &Chains, trail: Option<u64>) -> Outcome<House> {
     let clock = FakeClock::new(NOW_NS);
     let ledger = open_with(Arc::clone(&disk), clock.clone(), keys())?;
+    let trail = Trail(Arc::new(Mutex::new(trail.map(|n| (Digest([8; 32]), n)))));
     let parts = NotaryParts {
         disk,
         ledger: ledger.clone(),
         provider: party(PROVIDER),
         patients: Arc::new(Owners),
         links: Arc::new(chains.clone()),
-        trail: Arc::new(Trail(trail.map(|n| (Digest([8; 32]), n)))),
+        trail: Arc::new(trail.clone()),
         clock: Arc::new(clock),
         // Another stream of bytes at each start, as in life: what is sealed again differs.
         entropy: Arc::new(FakeEntropy::new(ledger.size())),
@@ -120,7 +123,11 @@ fn start(disk: Arc<dyn Disk>, chains: &Chains, trail: Option<u64>) -> Outcome<Ho
         cadence,
     };
     let notary = Notary::start(parts, &settings, &prometheus::Registry::new())?;
-    Ok(House { ledger, notary })
+    Ok(House {
+        ledger,
+        notary,
+        trail,
+    })
 }
 
 /// The add-data events of the log by tag, each with its content.
@@ -274,6 +281,28 @@ fn the_head_of_the_trail_is_anchored_at_the_start() {
     assert_eq!(first.event, expected);
     house.notary.stop();
     house.ledger.stop();
+}
+
+#[test]
+fn an_orderly_stop_anchors_the_head_of_the_trail_if_it_has_moved() {
+    for (moved, expected) in [(Some(43), vec![42, 43]), (None, vec![42])] {
+        let house = start(Arc::new(FakeDisk::new()), &Chains::default(), Some(42)).unwrap();
+        house.notary.settle().unwrap();
+        if let Some(count) = moved {
+            *house.trail.0.lock().unwrap() = Some((Digest([9; 32]), count));
+        }
+        house.notary.stop();
+        let count = |entry: Vec<u8>| match event::decode(&entry).unwrap().event {
+            Event::AuditHead { count, .. } => Some(count),
+            _ => None,
+        };
+        let heads: Vec<u64> = all_entries(&house.ledger)
+            .into_iter()
+            .filter_map(|entry| count(entry.to_vec()))
+            .collect();
+        assert_eq!(heads, expected);
+        house.ledger.stop();
+    }
 }
 
 /// Two rounds over two streams, until something fails.

@@ -135,7 +135,7 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
 }
 
 /// Writes beside the target and renames: a reader never sees half a file.
-fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".part");
     let doing = || format!("write {}", path.display());

@@ -7,11 +7,11 @@ use chordae_base::{
     Failure, Outcome, limits,
     seams::{Disk, real::OsDisk},
 };
-use chordae_chain::{bundle::ProofBundle, trust::TrustFile};
+use chordae_chain::{bundle::ProofBundle, report::looks_like, trust::TrustFile};
 use chordae_checker::{self as checker, Kind, Progress, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{key::read_trust, say};
+use super::{key::read_trust, report, say};
 use crate::{Verdict, cli};
 
 pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
@@ -42,17 +42,19 @@ fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outco
             &[],
         )),
         Kind::Other => {
-            let answer = answer.ok_or_else(|| {
-                Failure::bad_input(format!(
-                    "{} is neither a data folder nor a chunk; if it is a proof bundle, name its answer with --answer",
+            let text = String::from_utf8(read(path, limits::REPORT_BYTES_MAX)?).ok();
+            match (text, answer) {
+                (Some(text), None) if looks_like(&text) => report::check(&text, trust),
+                (_, None) => Err(Failure::bad_input(format!(
+                    "{} is neither a data folder, a chunk nor a report; if it is a proof bundle, name its answer with --answer",
                     path.display()
-                ))
-            })?;
-            let text = read(path, limits::CHUNK_BYTES_MAX)?;
-            let text = String::from_utf8(text)
-                .map_err(|_| Failure::bad_input("the proof bundle is not text"))?;
-            let csv = read(answer, limits::ANSWER_BYTES_MAX)?;
-            Ok(checker::check_answer(&ProofBundle::parse(&text)?, &csv, trust).report)
+                ))),
+                (None, Some(_)) => Err(Failure::bad_input("the proof bundle is not text")),
+                (Some(text), Some(answer)) => {
+                    let csv = read(answer, limits::ANSWER_BYTES_MAX)?;
+                    Ok(checker::check_answer(&ProofBundle::parse(&text)?, &csv, trust).report)
+                }
+            }
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The link in the answer's header says exactly which: the rows' span, the leads and `upto`, the newest
 //! chunk that was used. It is decided, planned and merged again from the same values, so it shows the
-//! same rows in the same order, whatever has been linked since.
+//! same rows in the same order, whatever has been linked since. With `pages=none` it shows links, metadata
+//! and leaves, and neither pages nor rows: what a report needs, and no lead has to be granted for it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,7 +22,7 @@ use super::{
     signed::{DidPath, Signed},
 };
 use crate::core::{
-    access::Want,
+    access::{Leads, Want},
     merge::{Merge, Step},
     plan::{Plan, plan},
     proof,
@@ -32,11 +33,24 @@ const COLUMN_BYTES: u64 = 200;
 const LINK_BYTES: u64 = 700;
 
 pub(super) async fn proof(signed: Signed, did: DidPath) -> Response {
-    const KNOWN: &[&str] = &["from", "until", "leads", "upto"];
+    const KNOWN: &[&str] = &["from", "until", "leads", "upto", "pages"];
     let mut deed = signed.deed("proof");
-    let asked = signed
-        .want(did, KNOWN, &mut deed)
-        .and_then(|(want, params)| Ok((want, params.number("upto")?)));
+    let asked = signed.want(did, KNOWN, &mut deed);
+    let asked = asked.and_then(|(want, params)| {
+        let want = match params.get("pages") {
+            None => want,
+            Some("none") if want.leads == Leads::All => {
+                deed.leads = Some(Vec::new());
+                Want {
+                    leads: Leads::Named(Vec::new()),
+                    ..want
+                }
+            }
+            Some("none") => return Err(Failure::bad_input("without pages there are no leads")),
+            Some(_) => return Err(Failure::bad_input("pages is none, or left out")),
+        };
+        Ok((want, params.number("upto")?))
+    });
     let made = match asked {
         Ok((want, upto)) => make(&signed, want, upto).await,
         Err(failure) => Err(failure.into()),
@@ -69,8 +83,10 @@ struct Planned {
 /// The bundle's text and the rows it proves.
 async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String, u64), Problem> {
     let service = &signed.service;
-    signed.hold(service.place()?);
+    let _place = service.place()?;
     let (of, by, now) = (Arc::clone(service), signed.caller.clone(), service.now());
+    // Only a request without pages asks for no lead at all.
+    let bare = want.leads == Leads::Named(Vec::new());
     let planned = service.blocking(move || {
         let allowed = of.decide(&by, &want, now)?;
         let touched = of.chunks.touching(&want.did, allowed.rows())?;
@@ -78,7 +94,7 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
         Ok(with_links(&of, want.did, plan)?)
     });
     let planned = planned.await?;
-    signed.hold(service.room(planned.bytes)?);
+    let _room = service.room(planned.bytes)?;
     let of = Arc::clone(service);
     service
         .blocking(move || {
@@ -89,11 +105,15 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
                 anchor,
                 ..
             } = planned;
-            let (chunks, runs) = show(&of, did, &plan).inspect_err(|failure| {
+            let (mut chunks, mut runs) = show(&of, did, &plan).inspect_err(|failure| {
                 if failure.kind == FailureKind::Damaged {
                     of.metrics.verify_failed();
                 }
             })?;
+            if bare {
+                runs.clear();
+                chunks.iter_mut().for_each(|c| c.pages.clear());
+            }
             let rows = runs.iter().map(|(_, count)| count).sum();
             let (from_ns, until_ns) = (plan.rows.from_ns, plan.rows.until_ns);
             let bundle = ProofBundle {

@@ -12,6 +12,7 @@
 //! damage and refuses the start. A crash may leave a record whose answer was never sent, never an
 //! answer without its record.
 
+pub mod fhir;
 mod record;
 mod writer;
 
@@ -29,7 +30,7 @@ use chordae_base::{
 };
 use tokio::sync::oneshot;
 
-pub use record::{Deed, NOTHING, TrailRecord, digest};
+pub use record::{Deed, NOTHING, Shown, TrailRecord, digest};
 
 use crate::core::jti::JtiMemory;
 
@@ -61,6 +62,28 @@ pub struct Trail {
     mailbox: Mailbox<writer::Order>,
     head: Arc<Mutex<Head>>,
     reader: Reader,
+}
+
+/// Which records about a stream are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// The stream.
+    pub did: Did,
+    /// Only records with a number below this.
+    pub before: u64,
+    /// Only those of this time, ns, and later.
+    pub from_ns: i64,
+    /// Only those before this time, ns.
+    pub until_ns: i64,
+}
+
+impl Looked {
+    fn takes(&self, record: &TrailRecord) -> bool {
+        let ms = i128::from(record.deed.time_ms) * 1_000_000;
+        record.n < self.before
+            && record.deed.did == Some(self.did)
+            && (i128::from(self.from_ns)..i128::from(self.until_ns)).contains(&ms)
+    }
 }
 
 /// A page of the records about one stream, newest last.
@@ -143,17 +166,20 @@ impl Trail {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest `most` durable records about a stream with a number below `before`. Reads the disk.
+    /// The newest `most` durable records that are looked for. Reads the disk.
     ///
     /// # Errors
     /// `Damaged` when a record cannot be read.
-    pub fn about(&self, did: Did, before: u64, most: usize) -> Outcome<TrailPage> {
-        let until = before.min(self.head().count);
+    pub fn about(&self, looked: Looked, most: usize) -> Outcome<TrailPage> {
+        let looked = Looked {
+            before: looked.before.min(self.head().count),
+            ..looked
+        };
         let mut page = std::collections::VecDeque::new();
         let mut more = false;
         self.reader.scan(0, &mut |_, bytes: Bytes| {
             let record = TrailRecord::decode(&bytes)?;
-            if record.n < until && record.deed.did == Some(did) {
+            if looked.takes(&record) {
                 page.push_back(record);
                 if page.len() > most {
                     page.pop_front();

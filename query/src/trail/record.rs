@@ -14,11 +14,11 @@
 use chordae_base::{Did, Digest, Failure, KeyId, Outcome, limits};
 use chordae_chain::cbor;
 use ciborium::Value;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// What is known of an answer before it has its place in the trail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
     /// When, ms since 1970.
     pub time_ms: u64,
@@ -46,7 +46,7 @@ pub struct Deed {
 }
 
 /// A deed in its place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrailRecord {
     /// Counts from 0.
     pub n: u64,
@@ -55,6 +55,18 @@ pub struct TrailRecord {
     pub deed: Deed,
     /// SHA-256 of the record before.
     pub prev: Digest,
+}
+
+/// A record as it is shown to the patient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The record.
+    #[serde(flatten)]
+    pub record: TrailRecord,
+    /// Name of who asked, as the registry has it now.
+    pub name: Option<String>,
+    /// Her role.
+    pub role: Option<String>,
 }
 
 /// `prev` of the first record, and the head of an empty trail.

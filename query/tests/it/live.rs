@@ -166,14 +166,14 @@ async fn the_tail_first_then_the_catalogue_and_what_is_covered_is_dropped() {
     w.tail.push(ANNS, frame(4, 1, 1001, NOW - S));
     assert_eq!(events.named("rows").await.id.as_deref(), Some("1.1001"));
     drop(events);
-    while w.trail.about(ANNS, u64::MAX, 1).unwrap().records[0]
+    while w.trail.about(all(ANNS), 1).unwrap().records[0]
         .deed
         .rows
         .is_none()
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let about = w.trail.about(ANNS, u64::MAX, 10).unwrap().records;
+    let about = w.trail.about(all(ANNS), 10).unwrap().records;
     let [first, last] = &about[..] else {
         panic!("{about:?}")
     };
@@ -262,7 +262,7 @@ async fn h19_a_live_answer_ends_within_a_second_of_the_revocation() {
     let begun = w.clock.mono_ns();
     while !w
         .trail
-        .about(ANNS, u64::MAX, 1)
+        .about(all(ANNS), 1)
         .unwrap()
         .records
         .iter()
@@ -355,7 +355,7 @@ async fn a_reader_who_takes_nothing_is_dropped_and_places_come_back() {
     for n in 0..3 * limits::LIVE_EVENTS_QUEUE as u64 {
         w.tail.push(ANNS, frame(n + 1, 5, n, NOW - 60 * S));
     }
-    let about = || w.trail.about(ANNS, u64::MAX, 1).unwrap().records;
+    let about = || w.trail.about(all(ANNS), 1).unwrap().records;
     let bound = tokio::time::Instant::now() + 4 * limits::LIVE_STALL;
     while about()[0].deed.outcome != "slow" {
         assert!(tokio::time::Instant::now() < bound, "{:?}", about());

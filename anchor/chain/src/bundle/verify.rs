@@ -92,17 +92,7 @@ pub fn verify(
     asked: &Asked,
     trust: Option<&TrustFile>,
 ) -> BundleVerdict {
-    let links = bundle.links.iter().map(|l| (l.0.index, &l.0)).collect();
-    let listed = bundle.chunks.iter().map(|c| c.index).collect();
-    let found = Findings::default();
-    let mut judge = Judge {
-        bundle,
-        answer,
-        links,
-        listed,
-        found,
-        unproven_rows: 0,
-    };
+    let mut judge = Judge::new(bundle, answer);
     judge.question(asked);
     judge.links();
     let newer = judge.completeness();
@@ -114,36 +104,44 @@ pub fn verify(
             runs.get(&chunk.index).map_or(&[], Vec::as_slice),
         );
     }
-    let receipt = match (&bundle.anchor, bundle.links.last()) {
-        (Some(anchor), Some(last)) => judge.anchor(anchor, &last.0, trust),
-        (Some(_), None) => {
+    judge.conclude(newer, trust)
+}
+
+/// A chunk of which link and metadata are known, and no row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownChunk {
+    /// Its link.
+    pub link: Link,
+    /// Its metadata, which agree with the link.
+    pub meta: ChunkMeta,
+}
+
+/// Judges a bundle that shows links and metadata only (`pages=none`): the chain, that no chunk of the
+/// window is left out, that metadata and leaves lead to their links, and the anchor. The chunks are worth
+/// as much as the verdict says.
+pub fn verify_metadata(
+    bundle: &ProofBundle,
+    asked: &Asked,
+    trust: Option<&TrustFile>,
+) -> (BundleVerdict, Vec<KnownChunk>) {
+    let nothing = AnswerRows::default();
+    let mut judge = Judge::new(bundle, &nothing);
+    judge.question(asked);
+    judge.links();
+    let newer = judge.completeness();
+    let mut known = Vec::with_capacity(bundle.chunks.len());
+    for chunk in &bundle.chunks {
+        if !chunk.pages.is_empty() {
+            let why = "a bundle of metadata shows a page";
             judge
                 .found
-                .add("anchor", Code::LinkPrev, "there is an anchor but no link");
-            None
+                .add(judge.object(chunk.index), Code::PagesDigest, why);
         }
-        (None, _) => None,
-    };
-    let findings = judge.found.into_vec();
-    let verdict = match (&receipt, findings.is_empty()) {
-        (_, false) => Verdict::Damaged,
-        (Some(_), true) => Verdict::Anchored,
-        (None, true) => Verdict::Unanchored,
-    };
-    let receipt = receipt.filter(|_| verdict == Verdict::Anchored);
-    let anchored_to = receipt
-        .as_ref()
-        .and_then(|_| bundle.links.last())
-        .map(|l| l.0.index);
-    let unproven_rows = judge.unproven_rows;
-    BundleVerdict {
-        verdict,
-        unproven_rows,
-        newer,
-        anchored_to,
-        receipt,
-        findings,
+        if let Some((link, meta)) = judge.metadata(chunk) {
+            known.push(KnownChunk { link, meta });
+        }
     }
+    (judge.conclude(newer, trust), known)
 }
 
 struct Judge<'a> {
@@ -164,7 +162,51 @@ struct ChunkAnswer {
     strange: Vec<bool>,
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn new(bundle: &'a ProofBundle, answer: &'a AnswerRows) -> Self {
+        Self {
+            bundle,
+            answer,
+            links: bundle.links.iter().map(|l| (l.0.index, &l.0)).collect(),
+            listed: bundle.chunks.iter().map(|c| c.index).collect(),
+            found: Findings::default(),
+            unproven_rows: 0,
+        }
+    }
+
+    /// Holds the last link against the ledger; the verdict.
+    fn conclude(mut self, newer: Vec<u64>, trust: Option<&TrustFile>) -> BundleVerdict {
+        let bundle = self.bundle;
+        let receipt = match (&bundle.anchor, bundle.links.last()) {
+            (Some(anchor), Some(last)) => self.anchor(anchor, &last.0, trust),
+            (Some(_), None) => {
+                let why = "there is an anchor but no link";
+                self.found.add("anchor", Code::LinkPrev, why);
+                None
+            }
+            (None, _) => None,
+        };
+        let findings = self.found.into_vec();
+        let verdict = match (&receipt, findings.is_empty()) {
+            (_, false) => Verdict::Damaged,
+            (Some(_), true) => Verdict::Anchored,
+            (None, true) => Verdict::Unanchored,
+        };
+        let receipt = receipt.filter(|_| verdict == Verdict::Anchored);
+        let anchored_to = receipt
+            .as_ref()
+            .and_then(|_| bundle.links.last())
+            .map(|l| l.0.index);
+        BundleVerdict {
+            verdict,
+            unproven_rows: self.unproven_rows,
+            newer,
+            anchored_to,
+            receipt,
+            findings,
+        }
+    }
+
     fn object(&self, index: u64) -> String {
         link::object_name(&self.bundle.did, index)
     }
@@ -298,7 +340,8 @@ impl Judge<'_> {
         runs
     }
 
-    fn chunk(&mut self, chunk: &BundleChunk, asked: &Asked, runs: &[Range<usize>]) {
+    /// The chunk's link and metadata; metadata and all leaves must lead to the link's `pages_root`.
+    fn metadata(&mut self, chunk: &BundleChunk) -> Option<(Link, ChunkMeta)> {
         let object = self.object(chunk.index);
         let Some(link) = self.links.get(&chunk.index).copied() else {
             self.found.add(
@@ -306,11 +349,14 @@ impl Judge<'_> {
                 Code::IndexGap,
                 "the chunk is listed but has no link",
             );
-            return;
+            return None;
         };
         let meta = match ChunkMeta::parse(&chunk.meta) {
             Ok(meta) => meta,
-            Err(e) => return self.found.add(object, Code::Metadata, e),
+            Err(e) => {
+                self.found.add(object, Code::Metadata, e);
+                return None;
+            }
         };
         if let Err(e) = meta.check_link(link) {
             self.found.add(&object, Code::Metadata, e);
@@ -321,6 +367,14 @@ impl Judge<'_> {
             let why = "metadata and leaves do not lead to the link's pages_root";
             self.found.add(&object, Code::PagesDigest, why);
         }
+        Some((link.clone(), meta))
+    }
+
+    fn chunk(&mut self, chunk: &BundleChunk, asked: &Asked, runs: &[Range<usize>]) {
+        let Some((link, meta)) = self.metadata(chunk) else {
+            return;
+        };
+        let object = self.object(chunk.index);
         let lacks = meta
             .leads
             .iter()
@@ -337,7 +391,7 @@ impl Judge<'_> {
             let why = "the answer has rows before the chunk's first or after its last";
             self.found.add(&object, Code::PagesDigest, why);
         }
-        self.pages(&object, chunk, link, &rows);
+        self.pages(&object, chunk, &link, &rows);
     }
 
     fn collect(&self, meta: &ChunkMeta, runs: &[Range<usize>]) -> ChunkAnswer {

@@ -42,7 +42,7 @@ use chordae_query::{
     core::ports::Party,
     http::{Parts, Service, router},
     metrics::QueryMetrics,
-    trail::Trail,
+    trail::{Looked, Trail},
 };
 use tower::ServiceExt;
 
@@ -63,6 +63,16 @@ pub(crate) const NOBODYS: Did = did(9);
 
 const fn did(n: u8) -> Did {
     Did([n, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, n])
+}
+
+/// All records about a stream.
+pub(crate) fn all(did: Did) -> Looked {
+    Looked {
+        did,
+        before: u64::MAX,
+        from_ns: i64::MIN,
+        until_ns: i64::MAX,
+    }
 }
 
 /// What a restart does not change.
