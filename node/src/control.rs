@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{State, rejection::JsonRejection},
+    extract::{
+        State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
@@ -145,6 +148,12 @@ impl From<Failure> for Problem {
 
 impl From<JsonRejection> for Problem {
     fn from(e: JsonRejection) -> Self {
+        Self(Failure::bad_input(e.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(e: QueryRejection) -> Self {
         Self(Failure::bad_input(e.body_text()))
     }
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, Query, State, rejection::JsonRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     routing::get,
 };
 use chordae_base::{DeviceId, Failure, Outcome, time::SECOND_NS};
@@ -103,7 +106,11 @@ struct Which {
     device: Option<DeviceId>,
 }
 
-async fn list(State(c): Shared, Query(which): Query<Which>) -> Answer<Vec<CommandShown>> {
+async fn list(
+    State(c): Shared,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Answer<Vec<CommandShown>> {
+    let Query(which) = which?;
     let lines = c.exchange.commands(which.device).await?;
     Ok(Json(lines.into_iter().map(shown).collect()))
 }
@@ -118,8 +125,9 @@ struct Look {
 async fn look(
     State(c): Shared,
     Path(id): Path<String>,
-    Query(look): Query<Look>,
+    look: Result<Query<Look>, QueryRejection>,
 ) -> Answer<CommandShown> {
+    let Query(look) = look?;
     let wait = Duration::from_secs(look.wait_s.unwrap_or(0).min(WAIT_S_MAX));
     let mut changed = c.exchange.changed();
     let settled = async {

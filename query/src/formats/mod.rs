@@ -57,7 +57,8 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [Self; 2] = [Self::Arrow, Self::Csv];
+    /// All of them, the default first.
+    pub const ALL: [Self; 2] = [Self::Arrow, Self::Csv];
 
     /// Its word in `format=` and in the trail.
     pub fn word(self) -> &'static str {

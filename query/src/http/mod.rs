@@ -19,6 +19,7 @@ use chordae_base::limits;
 mod chunks;
 mod ledger;
 mod live;
+pub mod openapi;
 mod problem;
 mod proof;
 mod send;
@@ -49,8 +50,8 @@ pub fn router(service: &Arc<Service>) -> Router {
         )
         .route("/v1/trail", get(trail::trail))
         .route("/ledger/{*path}", get(ledger::file))
+        .route("/openapi.json", get(openapi::openapi))
         .fallback(nothing_here)
-        .layer(middleware::from_fn(signed::holding))
         .with_state(Arc::clone(service));
     dressed(routes)
 }
@@ -71,20 +72,26 @@ async fn nothing_here() -> Problem {
     )
 }
 
-async fn no_such_method() -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        "this path does not know this method",
-    )
+async fn no_such_method(request: Request) -> Response {
+    no_method(request.uri().path())
 }
 
-/// What holds for every answer: few methods, nothing cached that does not say so, no sniffing, and not a
-/// word for scripts of other origins.
+fn no_method(path: &str) -> Response {
+    let why = "this path does not know this method";
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", why);
+    let mut response = problem.into_response();
+    // Said here, because the router would count HEAD in wherever there is a GET.
+    if let Ok(allowed) = HeaderValue::try_from(openapi::methods(path)) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
+}
+
+/// What holds for every answer: no HEAD, nothing cached that does not say so, no sniffing.
 async fn every_answer(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
-        Method::GET | Method::POST | Method::PUT | Method::DELETE => next.run(request).await,
-        _ => no_such_method().await.into_response(),
+        Method::HEAD => no_method(request.uri().path()),
+        _ => next.run(request).await,
     };
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");

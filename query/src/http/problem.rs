@@ -22,8 +22,6 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     allowed: Vec<Grant>,
-    /// After how many seconds it may be tried again.
-    retry_s: u64,
 }
 
 impl Problem {
@@ -34,7 +32,6 @@ impl Problem {
             code,
             detail: detail.into(),
             allowed: Vec::new(),
-            retry_s: 1,
         }
     }
 
@@ -53,15 +50,6 @@ impl Problem {
     /// Too much at one time.
     pub fn busy(detail: &str) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail)
-    }
-
-    /// Too much of one party, for so long.
-    pub fn slow_down(wait_ns: u64) -> Self {
-        let detail = "more requests than one party may send: wait";
-        Self {
-            retry_s: wait_ns.div_ceil(1_000_000_000).max(1),
-            ..Self::busy(detail)
-        }
     }
 
     /// Its code.
@@ -153,7 +141,7 @@ impl IntoResponse for Problem {
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_s));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
