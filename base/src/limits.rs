@@ -311,6 +311,16 @@ pub const PIECE_ROWS: usize = 8192;
 pub const PIECES_QUEUE: usize = 4;
 /// A reader that takes no piece for this long is cut off.
 pub const READER_STALL: Duration = Duration::from_secs(30);
+/// Answers of them that may be one party's.
+pub const PARTY_ANSWERS_MAX: usize = ANSWERS_AT_ONCE - ANSWERS_AT_ONCE / 8;
+/// And one session's.
+pub const SESSION_ANSWERS_MAX: usize = ANSWERS_AT_ONCE - ANSWERS_AT_ONCE / 6;
+/// Requests of one party per second, and at once.
+pub const PARTY_REQUESTS_PER_S: u64 = 2000;
+/// See [`PARTY_REQUESTS_PER_S`].
+pub const PARTY_REQUESTS_BURST: u64 = 4000;
+/// Parties whose requests are counted at one time.
+pub const PARTIES_PACED_MAX: usize = 65_536;
 /// Live readers at one time.
 pub const LIVE_READERS_MAX: usize = 512;
 /// Events waiting for one live reader.

@@ -36,6 +36,7 @@ use crate::{
     listen::TlsListener,
     observe::Readiness,
     server::{Running, addr},
+    serving::Hosts,
     tls,
 };
 
@@ -45,6 +46,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// What a start has made before it knew that it would only read.
 pub(crate) struct Opening {
     pub(crate) home: Folder,
+    /// The names that readers know us by.
+    pub(crate) hosts: Hosts,
     /// HTTP with TLS, HTTP without, control.
     pub(crate) sockets: (Option<TcpListener>, Option<TcpListener>, UnixListener),
     pub(crate) certificate: PemPair,
@@ -81,6 +84,7 @@ impl ReadServer {
     pub(crate) fn open(opening: Opening, reading: Box<Reading>) -> Outcome<Self> {
         let Opening {
             home,
+            hosts,
             sockets: (http_tls, http_plain, control),
             certificate,
             mut listening,
@@ -105,11 +109,11 @@ impl ReadServer {
         if let Some(socket) = http_tls {
             listening.push(("http-tls", addr(&socket)?));
             let tls = TlsListener::new(socket, tls::for_readers(&certificate)?)?;
-            running.http(tls, readers.clone());
+            running.public(tls, readers.clone(), &hosts);
         }
         if let Some(socket) = http_plain {
             listening.push(("http-plain", addr(&socket)?));
-            running.http(socket, readers.clone());
+            running.public(socket, readers.clone(), &hosts);
         }
         let operators = Router::new()
             .route("/v1/admin/status", get(status))

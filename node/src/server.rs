@@ -35,6 +35,7 @@ use crate::{
     observe::{self, Readiness},
     reading::{Opening, ReadServer},
     revocations::Revocations,
+    serving::{self, Hosts, Peer},
     settings::Settings,
     status::StatusSource,
     tls,
@@ -124,6 +125,8 @@ impl Server {
         let metrics = prometheus::Registry::new();
         observe::describe(&metrics, expiry(&certificate)?)
             .map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+        let names = settings.http.hosts.iter().cloned();
+        let hosts = Hosts::new(names.chain(tls::names(&certificate)?));
         let ready = Readiness::default();
         ready.set("start", Some("opening logs".into()));
         let (stopping, stop) = watch::channel(false);
@@ -149,6 +152,7 @@ impl Server {
             Built::Whole(house) => *house,
             Built::Reading(reading) => {
                 let opening = Opening {
+                    hosts,
                     home,
                     sockets: (sockets.http_tls, sockets.http_plain, sockets.control),
                     certificate,
@@ -236,14 +240,12 @@ impl Server {
         let public = readers.clone().merge(signed);
         if let Some(socket) = sockets.http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            running.http(
-                TlsListener::new(socket, tls::for_readers(&certificate)?)?,
-                public.clone(),
-            );
+            let tls = TlsListener::new(socket, tls::for_readers(&certificate)?)?;
+            running.public(tls, public.clone(), &hosts);
         }
         if let Some(socket) = sockets.http_plain {
             listening.push(("http-plain", addr(&socket)?));
-            running.http(socket, public);
+            running.public(socket, public, &hosts);
         }
         control.status.listens(&listening);
         running.http(sockets.control, readers.merge(control::on_socket(control)));
@@ -375,18 +377,25 @@ impl Running {
         }
     }
 
+    /// For readers on the network: a Host that is not among `hosts` is refused.
+    pub(crate) fn public<L>(&mut self, socket: L, router: Router, hosts: &Hosts)
+    where
+        L: Listener,
+        L::Addr: Peer,
+    {
+        let (hosts, stop) = (Some(hosts.clone()), self.stop.clone());
+        let serving = serving::serve(socket, router, hosts, stop);
+        self.serving.push(tokio::spawn(serving));
+    }
+
+    /// For this machine: whatever name it is called by.
     pub(crate) fn http<L>(&mut self, socket: L, router: Router)
     where
         L: Listener,
-        L::Addr: std::fmt::Debug,
+        L::Addr: Peer,
     {
-        let stopped = self.stopped();
-        self.serving.push(tokio::spawn(async move {
-            axum::serve(socket, router)
-                .with_graceful_shutdown(stopped)
-                .await
-                .ok();
-        }));
+        let serving = serving::serve(socket, router, None, self.stop.clone());
+        self.serving.push(tokio::spawn(serving));
     }
 
     /// Runs until the server stops.

@@ -90,6 +90,8 @@ pub struct Http {
     /// Plain listener, loopback only.
     #[serde(deserialize_with = "listener")]
     pub plain: Option<SocketAddr>,
+    /// Names by which readers may ask for this node, beside those of its certificate.
+    pub hosts: Vec<String>,
 }
 
 /// See `chordae.toml`.
@@ -188,6 +190,7 @@ impl Default for Http {
         Self {
             tls: Some(SocketAddr::from(([0, 0, 0, 0], 8443))),
             plain: None,
+            hosts: Vec::new(),
         }
     }
 }

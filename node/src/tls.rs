@@ -7,6 +7,7 @@ use rustls::{
 };
 
 use chordae_ingest::doors::tls::Material;
+use x509_parser::extensions::GeneralName;
 
 use crate::{
     authority::PemPair,
@@ -40,6 +41,25 @@ pub fn for_devices(home: &Folder) -> Outcome<Material> {
             false => None,
         },
     })
+}
+
+/// The names that our certificate carries.
+///
+/// # Errors
+/// `BadInput` when it cannot be read.
+pub fn names(server: &PemPair) -> Outcome<Vec<String>> {
+    let bad = |why: String| Failure::bad_input(format!("keys/server.crt: {why}"));
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(server.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let cert = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
+    let names = cert.subject_alternative_name();
+    let names = names.map_err(|e| bad(e.to_string()))?;
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    };
+    let all = names.iter().flat_map(|n| &n.value.general_names);
+    Ok(all.filter_map(dns).collect())
 }
 
 /// For readers: no client certificate, HTTP/2 and HTTP/1.1.

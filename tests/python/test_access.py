@@ -117,7 +117,7 @@ def same(*answers):
 
 # ---- the window
 
-def test_one_nanosecond_outside_the_grant_at_either_end(ward):
+def test_h08_one_nanosecond_outside_the_grant_at_either_end(ward):
     w = ward
     a, b = int(w.rows[1000, 0]), int(w.rows[3000, 0])
     sid = grant(w.server, w.ann, w.roe, w.did, "--from", a, "--until", b, "--exact")
@@ -178,7 +178,7 @@ def everywhere(did):
             f"/v1/streams/{did}/chunks/0"]
 
 
-def test_another_patients_stream_looks_like_one_that_does_not_exist(ward):
+def test_h11_another_patients_stream_looks_like_one_that_does_not_exist(ward):
     w = ward
     hers = grant(w.server, w.ann, w.roe, w.did)
     his = grant(w.server, w.ben, w.roe, w.other)
@@ -195,7 +195,7 @@ def test_another_patients_stream_looks_like_one_that_does_not_exist(ward):
     assert listed == [w.did]
 
 
-def test_a_session_that_is_made_out_to_somebody_else(ward):
+def test_h06_a_session_that_is_made_out_to_somebody_else(ward):
     w = ward
     sid = grant(w.server, w.ann, w.roe, w.did)
     target = window(w.did, 0, 1 << 62)
@@ -307,7 +307,7 @@ def recorded_grant(w, *args):
     return body, out.stdout.split()[-1]
 
 
-def test_revoked_stays_revoked(ward):
+def test_h07_revoked_stays_revoked(ward):
     w = ward
     body, sid = recorded_grant(w)
     target = window(w.did, 0, 1 << 62)
@@ -353,7 +353,7 @@ def jwt(w, key, target, sid, header=(), claims=(), sign=None):
     return f"{text}.{b64((sign or secret.sign)(text.encode()))}"
 
 
-def test_only_a_fresh_token_of_a_known_key_for_this_request(ward):
+def test_h05_only_a_fresh_token_of_a_known_key_for_this_request(ward):
     w = ward
     sid, target = grant(w.server, w.ann, w.roe, w.did), window(w.did, 0, 1 << 62)
     roe, now = signing_key(w.roe), int(time.time())
@@ -426,7 +426,7 @@ def test_only_a_fresh_token_of_a_known_key_for_this_request(ward):
     good(claims={"iat": now + 30, "exp": now + 60})
 
 
-def test_a_token_is_good_once_also_across_a_restart_and_revoked_survives_it(ward):
+def test_h07_a_token_is_good_once_also_across_a_restart_and_revoked_survives_it(ward):
     w = ward
     body, revoked = recorded_grant(w)
     w.server.cli("session", "revoke", "--key", w.ann, "--session", revoked)

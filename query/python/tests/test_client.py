@@ -78,6 +78,13 @@ def test_refusals_have_types(node):
         node.client.streams()
 
 
+def test_a_listing_that_is_none_is_damaged(node):
+    for body in (b"[]", b"{}", b'{"streams":7}', b'{"streams":[7]}', b"x", b"[" * 100_000):
+        node.say = lambda request, body=body: httpx.Response(200, content=body)
+        with pytest.raises(Damaged):
+            node.client.streams()
+
+
 def test_busy_is_tried_again_with_a_fresh_token_and_then_told(node):
     node.say = lambda request: httpx.Response(429, headers={"Retry-After": "1"}, json={"type": "a:busy"})
     with pytest.raises(Busy) as busy:

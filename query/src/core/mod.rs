@@ -15,6 +15,7 @@ pub mod high_water;
 pub mod jti;
 pub mod ledger_path;
 pub mod merge;
+pub mod pace;
 pub mod plan;
 pub mod ports;
 pub mod proof;

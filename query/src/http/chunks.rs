@@ -100,51 +100,53 @@ pub(super) async fn chunk(
 
 async fn fetch(signed: &Signed, did: Did, index: u64) -> Result<(Link, Bytes), Problem> {
     let service = &signed.service;
-    let _place = service.place()?;
+    signed.hold(service.place()?);
     let (of, caller, now) = (Arc::clone(service), signed.caller.clone(), service.now());
-    service
-        .blocking(move || {
-            let link = of
-                .chunks
-                .links(&did, index, 1)?
-                .into_iter()
-                .find(|l| l.index == index);
-            // A chunk that is not there is told to whoever holds any grant of the stream, and to nobody else.
-            let nothing = Span {
-                from_ns: now.wall_ns,
-                until_ns: now.wall_ns,
-            };
-            let (window, leads) = match &link {
-                Some(link) => (link.span(), Leads::All),
-                None => (nothing, Leads::Named(Vec::new())),
-            };
-            let allowed = of.decide(
-                &caller,
-                &Want {
-                    did,
-                    window,
-                    leads,
-                    clip: false,
-                },
-                now,
-            );
-            let link = match (link, &allowed) {
-                (Some(link), _) => link,
-                (None, Err(problem)) if problem.code() != "window" => return Err(problem.clone()),
-                (None, _) => return Err(Failure::not_found("the stream has no such chunk").into()),
-            };
-            if allowed?.rows() != link.span() {
-                let why = "the chunk has rows later than now: ask again in a while";
-                return Err(Problem::new(StatusCode::FORBIDDEN, "later-than-now", why));
+    let found = service.blocking(move || {
+        let link = of
+            .chunks
+            .links(&did, index, 1)?
+            .into_iter()
+            .find(|l| l.index == index);
+        // A chunk that is not there is told to whoever holds any grant of the stream, and to nobody else.
+        let nothing = Span {
+            from_ns: now.wall_ns,
+            until_ns: now.wall_ns,
+        };
+        let (window, leads) = match &link {
+            Some(link) => (link.span(), Leads::All),
+            None => (nothing, Leads::Named(Vec::new())),
+        };
+        let allowed = of.decide(
+            &caller,
+            &Want {
+                did,
+                window,
+                leads,
+                clip: false,
+            },
+            now,
+        );
+        let link = match (link, &allowed) {
+            (Some(link), _) => link,
+            (None, Err(problem)) if problem.code() != "window" => return Err(problem.clone()),
+            (None, _) => return Err(Failure::not_found("the stream has no such chunk").into()),
+        };
+        if allowed?.rows() != link.span() {
+            let why = "the chunk has rows later than now: ask again in a while";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "later-than-now", why));
+        }
+        let bytes = of.chunks.bytes(&did, index).inspect_err(|failure| {
+            if failure.kind == FailureKind::Damaged {
+                of.metrics.verify_failed();
             }
-            let bytes = of.chunks.bytes(&did, index).inspect_err(|failure| {
-                if failure.kind == FailureKind::Damaged {
-                    of.metrics.verify_failed();
-                }
-            })?;
-            Ok((link, bytes))
-        })
-        .await
+        })?;
+        Ok((link, bytes))
+    });
+    let (link, bytes) = found.await?;
+    // The file is in memory until the reader has taken it.
+    signed.hold(service.room(bytes.len() as u64)?);
+    Ok((link, bytes))
 }
 
 /// The file, or the part of it that a Range header asks for.
@@ -233,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_inside_the_file_and_no_others() {
+    fn h13_ranges_inside_the_file_and_no_others() {
         let ok = |text| part(text, 10).ok();
         assert_eq!(ok("bytes=0-0"), Some(0..1));
         assert_eq!(ok("bytes=2-"), Some(2..10));

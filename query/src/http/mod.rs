@@ -52,6 +52,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route("/ledger/{*path}", get(ledger::file))
         .route("/openapi.json", get(openapi::openapi))
         .fallback(nothing_here)
+        .layer(middleware::from_fn(signed::holding))
         .with_state(Arc::clone(service));
     dressed(routes)
 }
@@ -87,11 +88,12 @@ fn no_method(path: &str) -> Response {
     response
 }
 
-/// What holds for every answer: no HEAD, nothing cached that does not say so, no sniffing.
+/// What holds for every answer: few methods, nothing cached that does not say so, no sniffing, and not a
+/// word for scripts of other origins.
 async fn every_answer(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
-        Method::HEAD => no_method(request.uri().path()),
-        _ => next.run(request).await,
+        Method::GET | Method::POST | Method::PUT | Method::DELETE => next.run(request).await,
+        _ => no_method(request.uri().path()),
     };
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");

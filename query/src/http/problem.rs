@@ -22,6 +22,8 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     allowed: Vec<Grant>,
+    /// After how many seconds it may be tried again.
+    retry_s: u64,
 }
 
 impl Problem {
@@ -32,6 +34,7 @@ impl Problem {
             code,
             detail: detail.into(),
             allowed: Vec::new(),
+            retry_s: 1,
         }
     }
 
@@ -50,6 +53,15 @@ impl Problem {
     /// Too much at one time.
     pub fn busy(detail: &str) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", detail)
+    }
+
+    /// Too much of one party, for so long.
+    pub fn slow_down(wait_ns: u64) -> Self {
+        let detail = "more requests than one party may send: wait";
+        Self {
+            retry_s: wait_ns.div_ceil(1_000_000_000).max(1),
+            ..Self::busy(detail)
+        }
     }
 
     /// Its code.
@@ -141,7 +153,7 @@ impl IntoResponse for Problem {
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_s));
         }
         response
     }

@@ -83,7 +83,7 @@ struct Planned {
 /// The bundle's text and the rows it proves.
 async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String, u64), Problem> {
     let service = &signed.service;
-    let _place = service.place()?;
+    signed.hold(service.place()?);
     let (of, by, now) = (Arc::clone(service), signed.caller.clone(), service.now());
     // Only a request without pages asks for no lead at all.
     let bare = want.leads == Leads::Named(Vec::new());
@@ -94,7 +94,7 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
         Ok(with_links(&of, want.did, plan)?)
     });
     let planned = planned.await?;
-    let _room = service.room(planned.bytes)?;
+    signed.hold(service.room(planned.bytes)?);
     let of = Arc::clone(service);
     service
         .blocking(move || {

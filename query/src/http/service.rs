@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
@@ -36,6 +36,7 @@ use crate::{
         access::{self, Allowed, Asker, Grant, Ground, Session, Terms, Want},
         high_water::{HighWater, Now},
         jti::{JtiMemory, Once},
+        pace::Pace,
         ports::{ChunkSource, Ledger, Parties, Sessions, Tail},
         request::{self, Request},
     },
@@ -114,6 +115,7 @@ pub struct Service {
     origin: String,
     high: Mutex<HighWater>,
     jtis: Mutex<JtiMemory>,
+    pace: Mutex<Pace>,
     /// A good signature, verified when the key of a token is unknown: the same work either way.
     decoy: ([u8; 32], [u8; 64]),
 }
@@ -150,6 +152,7 @@ impl Service {
             origin: parts.origin,
             high: Mutex::new(HighWater::new(parts.recall.newest_ns)),
             jtis: Mutex::new(parts.recall.jtis),
+            pace: Mutex::default(),
             decoy,
         }))
     }
@@ -164,7 +167,7 @@ impl Service {
     /// so routes that use this are merged, not nested.
     ///
     /// # Errors
-    /// 401, the same for every reason.
+    /// 401, the same for every reason; 429 for a party that sends too many.
     pub fn authenticate(
         &self,
         method: &Method,
@@ -186,11 +189,22 @@ impl Service {
         headers: &HeaderMap,
         body: Option<&Digest>,
     ) -> Result<Caller, Problem> {
-        self.known(method, uri, headers, body).map_err(|why| {
+        let caller = self.known(method, uri, headers, body).map_err(|why| {
             tracing::info!(why, "refused a token");
             self.metrics.denied(why);
             Problem::unknown_caller()
-        })
+        })?;
+        // Not in the trail: nothing is read, and a party that floods us is not to fill it.
+        let paced = self.pace().request(caller.kid, self.clock.mono_ns());
+        paced.map_err(|wait_ns| {
+            self.metrics.denied("pace");
+            Problem::slow_down(wait_ns)
+        })?;
+        Ok(caller)
+    }
+
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(

@@ -6,14 +6,20 @@
 //!   401, not recorded     400, recorded      answer or refusal, recorded
 //! ```
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
-    extract::{FromRequestParts, Path, rejection::PathRejection},
+    body::Body,
+    extract::{FromRequestParts, Path, Request, rejection::PathRejection},
     http::{HeaderMap, Uri, request},
+    middleware::Next,
     response::Response,
 };
-use chordae_base::{Did, Failure, Outcome};
+use chordae_base::{Did, Digest, Failure, KeyId, Outcome};
+use http_body_util::BodyExt;
 
 use super::{
     problem::Problem,
@@ -39,6 +45,44 @@ pub(super) struct Signed {
     pub(super) headers: HeaderMap,
     /// When it came, monotonic.
     pub(super) begun_ns: u64,
+    held: Held,
+}
+
+/// What a request holds until the last byte of its answer is taken, or its reader is gone: its turn, its
+/// place, its memory.
+#[derive(Clone, Default)]
+pub(super) struct Held(Arc<Mutex<Vec<Box<dyn Any + Send>>>>);
+
+impl Held {
+    fn hold(&self, what: Box<dyn Any + Send>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(what);
+    }
+}
+
+/// Around every handler: what its request holds goes with the body of its answer.
+pub(super) async fn holding(mut request: Request, next: Next) -> Response {
+    let held = Held::default();
+    request.extensions_mut().insert(held.clone());
+    let response = next.run(request).await;
+    let until_taken = move |e| {
+        let _ = &held;
+        e
+    };
+    response.map(|body| Body::new(body.map_err(until_taken)))
+}
+
+/// One answer among those of a party and of a session.
+struct Turn {
+    service: Arc<Service>,
+    party: KeyId,
+    session: Option<Digest>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.service.pace().end(self.party, self.session);
+    }
 }
 
 impl FromRequestParts<Arc<Service>> for Signed {
@@ -50,7 +94,20 @@ impl FromRequestParts<Arc<Service>> for Signed {
     ) -> Result<Self, Problem> {
         let begun_ns = service.clock.mono_ns();
         let caller = service.authenticate(&parts.method, &parts.uri, &parts.headers)?;
+        if !service.pace().begin(caller.kid, caller.sid) {
+            service.metrics.denied("pace");
+            let why = "too many answers at work for one party or session: try again";
+            return Err(Problem::busy(why));
+        }
+        let turn = Turn {
+            service: Arc::clone(service),
+            party: caller.kid,
+            session: caller.sid,
+        };
+        let held = parts.extensions.get::<Held>().cloned().unwrap_or_default();
+        held.hold(Box::new(turn));
         Ok(Self {
+            held,
             service: Arc::clone(service),
             caller,
             uri: parts.uri.clone(),
@@ -64,6 +121,11 @@ impl Signed {
     /// What the trail will say of it, to be filled in; `format` is the word for what it asks.
     pub(super) fn deed(&self, format: &str) -> Deed {
         self.service.deed(&self.caller, format)
+    }
+
+    /// Keeps something until the answer is taken.
+    pub(super) fn hold(&self, what: impl Any + Send) {
+        self.held.hold(Box::new(what));
     }
 
     /// The parameters of its query, which are among `known`.

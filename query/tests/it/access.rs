@@ -131,7 +131,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(30_000))]
 
     #[test]
-    fn never_a_cell_too_many_and_none_missing(
+    fn h08_never_a_cell_too_many_and_none_missing(
         grants in prop::collection::vec(arb_grant(), 0..4),
         want in arb_want(),
         now in -2i64..40,

@@ -35,7 +35,7 @@ async fn damage_is_never_served() {
 }
 
 #[tokio::test]
-async fn a_grant_that_ends_breaks_its_answer_off() {
+async fn h19_a_grant_that_ends_breaks_its_answer_off() {
     let w = World::new();
     let sid = w.granted(vec![grant(BIG, None, None)]).await;
     let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
@@ -103,11 +103,11 @@ async fn a_reader_that_goes_away_frees_its_place_and_is_in_the_trail() {
 }
 
 #[tokio::test]
-async fn too_many_at_one_time_are_told_to_wait() {
+async fn h14_too_many_at_one_time_are_told_to_wait_and_one_party_leaves_room_for_others() {
     let w = World::new();
     let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
     let mut open = Vec::new();
-    for _ in 0..chordae_base::limits::ANSWERS_AT_ONCE {
+    for _ in 0..chordae_base::limits::PARTY_ANSWERS_MAX {
         let response = w.open(&w.ann, None, &ask).await;
         assert_eq!(response.status(), StatusCode::OK);
         open.push(response);
@@ -115,6 +115,10 @@ async fn too_many_at_one_time_are_told_to_wait() {
     let more = w.get(&w.ann, None, &ask).await;
     assert_eq!(more.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(more.header("retry-after"), "1");
+    let his = w
+        .get(&w.bob, None, &window(BOBS, T0, T0 + SLOT, "&format=csv"))
+        .await;
+    assert_eq!(his.status, StatusCode::OK, "{}", his.text());
     for response in open {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body.iter().filter(|b| **b == b'\n').count(), 60_001);
@@ -127,4 +131,32 @@ async fn too_many_at_one_time_are_told_to_wait() {
         }
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_party_that_asks_too_often_is_told_when_to_come_back() {
+    let w = World::new();
+    let burst = chordae_base::limits::PARTY_REQUESTS_BURST;
+    let ask = format!("/v1/trail?did={NOBODYS}");
+    let mut taken = 0;
+    let refused = loop {
+        let answer = w.get(&w.stranger, None, &ask).await;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken <= burst, "never refused");
+    };
+    assert_eq!((taken, refused.header("retry-after")), (burst, "1"));
+    assert_eq!(
+        w.get(&w.ann, None, &format!("/v1/trail?did={ANNS}"))
+            .await
+            .status,
+        StatusCode::OK
+    );
+    w.clock.advance(1_000_000_000);
+    assert_eq!(
+        w.get(&w.stranger, None, &ask).await.status,
+        StatusCode::NOT_FOUND
+    );
 }

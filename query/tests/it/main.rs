@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod answers_ended;
 mod bodies;
+mod http_rows;
 mod live;
 mod refused;
 mod report;

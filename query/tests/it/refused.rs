@@ -33,7 +33,7 @@ fn no_rows(answer: &Answer, what: &str) {
 }
 
 #[tokio::test]
-async fn windows_beyond_the_grant() {
+async fn h08_windows_beyond_the_grant() {
     let w = World::new();
     let sid = Some(w.granted(vec![grant(ANNS, Some(ST), Some(ET))]).await);
     let ask = |from, until| window(ANNS, from, until, "&format=csv");
@@ -74,7 +74,7 @@ async fn windows_beyond_the_grant() {
 }
 
 #[tokio::test]
-async fn unknown_and_forbidden_streams_look_alike() {
+async fn h11_unknown_and_forbidden_streams_look_alike() {
     let w = World::new();
     let sid = Some(w.granted(vec![grant(ANNS, None, None)]).await);
     let ask = |did| window(did, ST, ET, "&format=csv");
@@ -271,7 +271,7 @@ async fn sessions_that_are_not_taken() {
 }
 
 #[tokio::test]
-async fn a_revoked_session_stays_revoked() {
+async fn h07_a_revoked_session_stays_revoked() {
     let w = World::new();
     let made = w.made(&w.ann, &w.clinician, vec![grant(ANNS, None, None)]);
     assert_eq!(w.post(&made).await.status, StatusCode::CREATED);
@@ -356,7 +356,7 @@ fn hs256(w: &World, claims: &Claims, secret: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn tokens_that_are_not_good() {
+async fn h05_tokens_that_are_not_good() {
     let w = World::new();
     let sid = Some(w.granted(vec![grant(ANNS, None, None)]).await);
     let ask = window(ANNS, ST, ET, "&format=csv");
@@ -529,7 +529,7 @@ async fn tokens_of_a_jwt_library_are_good() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_once_also_across_a_restart() {
+async fn h07_a_token_is_good_once_also_across_a_restart() {
     let w = World::new();
     let sid = Some(w.granted(vec![grant(ANNS, None, None)]).await);
     let ask = window(ANNS, ST, ET, "&format=csv");
@@ -546,7 +546,7 @@ async fn a_token_is_good_once_also_across_a_restart() {
 }
 
 #[tokio::test]
-async fn queries_with_no_one_meaning() {
+async fn h09_queries_with_no_one_meaning() {
     let w = World::new();
     let sid = Some(w.granted(vec![grant(ANNS, None, None)]).await);
     let base = format!("/v1/streams/{ANNS}/window");

@@ -102,11 +102,10 @@ class Client:
 
     def streams(self) -> list[Stream]:
         """What this session, patient or operator may see."""
-        said = self._json("/v1/streams")
         found = []
-        for one in said.get("streams", []) if isinstance(said, dict) else []:
+        for one in _listed(self._json("/v1/streams"), "streams"):
             newest, name = one.get("newest"), one.get("stream")
-            found.append(Stream(str(one["did"]), allowed_of(one.get("allowed")), name, newest))
+            found.append(Stream(str(one.get("did")), allowed_of(one.get("allowed")), name, newest))
         return found
 
     def pull(
@@ -233,7 +232,21 @@ class Client:
     def session(self, sid: str) -> dict[str, Any]:
         """What the server tells a party of this session about it."""
         said = self._json(f"/v1/sessions/{_sid(sid)}")
-        return dict(said)
+        return said if isinstance(said, dict) else {}
+
+    def sessions(self) -> Iterator[dict[str, Any]]:
+        """The sessions that this key's holder is a party of: `sid`, `state` and her `sections`."""
+        target = "/v1/sessions"
+        while True:
+            said = self._json(target)
+            yield from _listed(said, "sessions")
+            if not said.get("next"):
+                return
+            target = f"/v1/sessions?from={_sid(said['next'])}"
+
+    def trail(self, did: str) -> list[dict[str, Any]]:
+        """Who read of the patient's own stream, and what became of it: the newest records, oldest first."""
+        return _listed(self._json(f"/v1/trail?did={_did(did)}"), "records")
 
     def grant(
         self,
@@ -283,6 +296,14 @@ class Client:
             return json.loads(body)
         except (ValueError, RecursionError):
             raise damaged("answer", "metadata", f"{target}: not JSON") from None
+
+
+def _listed(said: Any, key: str) -> list[dict[str, Any]]:
+    """The objects of a listing."""
+    found = said.get(key) if isinstance(said, dict) else None
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise damaged("answer", "metadata", f"a listing without {key}")
+    return found
 
 
 def _did(text: str) -> str:
