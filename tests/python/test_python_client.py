@@ -123,6 +123,7 @@ print(json.dumps({"file": chordae.__file__, "allowed": allowed, "integrity": win
 
 def test_installed_in_another_folder_it_verifies_a_real_record_with_the_trust_file_alone(ward):
     assert sorted(p.name for p in ward.reader.iterdir() if p.is_file()) == ["roe.pem", "trust.json"]
+    assert (ward.reader / "lib/chordae/py.typed").exists(), "others can type-check against it"
     until = -(-ward.last // PAGE) * PAGE
     said = json.loads(python(ward, "-c", ELSEWHERE, ward.url, ward.sid, ward.did, until))
     assert said["file"].startswith(str(ward.reader)) and said["allowed"] == [ward.did]
