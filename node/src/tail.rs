@@ -337,3 +337,148 @@ impl<D: Downstream> Downstream for Tap<D> {
         self.below.tick(now_ns)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chordae_base::{
+        Rate,
+        record::BirthRecord,
+        seams::fake::{FakeDisk, FakeEntropy},
+        time::SECOND_NS as S,
+        wire::{ClockKind, Frame, Lead},
+    };
+    use chordae_query::core::ports::Tail as _;
+    use chordae_storage::registry::{Device, DeviceKind};
+
+    use super::*;
+
+    const T0: i64 = 1_700_000_000 * S;
+    /// A number far from the others, of a frame in the late lane.
+    const LATE: u64 = 1000;
+
+    fn tail() -> (Tail, StreamKey, Did) {
+        let (disk, entropy) = (Arc::new(FakeDisk::new()), Arc::new(FakeEntropy::new(3)));
+        let home = std::path::Path::new("/registry");
+        let registry = Registry::open(disk, home, entropy, 10 * S).unwrap();
+        let stream: StreamKey = "bed-1/ecg".parse().unwrap();
+        let device = Device::new(stream.device.clone(), DeviceKind::Device);
+        registry.add_device(device).unwrap();
+        let did = registry.open_stream(&stream).unwrap().first;
+        let tail = Tail::new(Arc::new(registry));
+        let lead = Lead {
+            name: "I".into(),
+            mdc: 0,
+            gain: 200.0,
+            baseline: 0,
+            unit: "mV".into(),
+            bits: 16,
+        };
+        let birth = Birth {
+            boot: 1,
+            rate: Rate::new(100, 1).unwrap(),
+            leads: vec![lead],
+            model: String::new(),
+            firmware: String::new(),
+            clock: ClockKind::Synced,
+        };
+        let birth = BirthRecord {
+            stream: stream.clone(),
+            recv_ns: T0,
+            birth,
+        };
+        tail.take(1, &WalRecord::Birth(birth));
+        (tail, stream, did)
+    }
+
+    /// A second of frame `seq`, from `t0_ns` on.
+    fn frame(stream: &StreamKey, seq: u64, t0_ns: i64, place: Place) -> WalRecord {
+        let frame = Frame {
+            boot: 1,
+            seq,
+            t0_ns,
+            samples: 100,
+            codes: (0..100).collect(),
+            historical: false,
+            clock: ClockKind::Synced,
+        };
+        WalRecord::Frame(FrameRecord {
+            stream: stream.clone(),
+            boot: 1,
+            seq,
+            recv_ns: T0 + S + seq as i64,
+            t0_ns,
+            samples: 100,
+            offset_ns: 0,
+            clock: ClockKind::Synced,
+            place,
+            print: frame.print(),
+            payload: frame.encode().into(),
+        })
+    }
+
+    #[test]
+    fn the_rows_of_a_frame_go_to_whom_the_plan_gives_them() {
+        let (tail, stream, old) = tail();
+        tail.take(2, &frame(&stream, 0, T0, Place::Live));
+        assert_eq!(tail.after(&old, 0, 9).unwrap().frames[0].rows.len(), 100);
+        // Half-way through the frame the stream becomes somebody else's.
+        let new = tail.registry.fresh_did();
+        let cut = T0 + S / 4;
+        tail.registry.add_tenure(&stream, new, cut, None).unwrap();
+        let rows = |did: &Did| tail.after(did, 0, 9).unwrap().frames[0].rows.clone();
+        let (before, after) = (rows(&old), rows(&new));
+        assert_eq!((before.len(), after.len()), (25, 75));
+        assert!(before.times.iter().all(|t| *t < cut) && after.times.iter().all(|t| *t >= cut));
+        assert_eq!(before.leads[0], (0..25).collect::<Vec<i32>>());
+        assert_eq!(after.leads[0], (25..100).collect::<Vec<i32>>());
+        assert!(tail.after(&Did([9; 16]), 0, 9).unwrap().frames.is_empty());
+    }
+
+    #[test]
+    fn times_are_spread_as_the_windower_spreads_them_and_parked_frames_wait() {
+        let (tail, stream, did) = tail();
+        tail.take(2, &frame(&stream, 0, T0, Place::Live));
+        tail.take(3, &frame(&stream, 1, T0 + S - 20_000_000, Place::Live));
+        tail.take(3, &frame(&stream, 2, T0 + 2 * S, Place::Live));
+        tail.take(4, &frame(&stream, 3, T0 + 3 * S, Place::Parked));
+        tail.take(5, &frame(&stream, LATE, T0 - 900 * S, Place::Late));
+        let page = tail.after(&did, 0, 9).unwrap();
+        let seen: Vec<_> = page.frames.iter().map(|f| (f.seq, f.late)).collect();
+        let why = "a position twice is one record, and a parked frame has no time yet";
+        assert_eq!(seen, [(0, false), (1, false), (LATE, true)], "{why}");
+        let spread = &page.frames[1].rows.times;
+        assert_eq!((spread[0], spread.len()), (T0 + S, 100));
+        assert!(spread.windows(2).all(|w| w[0] < w[1]) && spread[99] < T0 + 2 * S - 20_000_000);
+        assert_eq!(tail.find(&did, 1, 1), Some(page.frames[1].at));
+        assert_eq!(tail.find(&did, 1, 3), None);
+        assert_eq!(tail.after(&did, page.next, 9).unwrap().frames.len(), 0);
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_that_is_told() {
+        let (tail, stream, did) = tail();
+        let rung = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&rung);
+        let bell: Arc<query::Bell> = Arc::new(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        });
+        tail.ring(&did, Arc::downgrade(&bell));
+        let mut n = 0;
+        while tail.after(&did, 0, 1).unwrap().lost.is_none() {
+            tail.take(2 + n, &frame(&stream, n, T0 + n as i64 * S, Place::Live));
+            n += 1;
+            assert!(n < 100_000, "nothing is ever let go");
+        }
+        let rings = rung.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(rings as u64, n);
+        let held = tail.lock().bytes;
+        assert!(held <= limits::TAIL_STREAM_BYTES_MAX && held > limits::TAIL_STREAM_BYTES_MAX / 2);
+        let page = tail.after(&did, 0, 1).unwrap();
+        assert_eq!(page.lost.map(|(_, seq, _)| seq), Some(0));
+        assert_eq!(page.frames[0].seq, 1, "what follows it is there");
+        assert!(tail.after(&did, page.next, 1).unwrap().lost.is_none());
+        drop(bell);
+        tail.take(3 + n, &frame(&stream, n, T0 + n as i64 * S, Place::Live));
+        assert_eq!(rung.load(std::sync::atomic::Ordering::SeqCst), rings);
+    }
+}
