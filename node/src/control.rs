@@ -42,7 +42,7 @@ pub use commands::CommandShown;
 pub use devices::{DeviceLine, DeviceMade};
 pub use operators::over_http;
 pub use parties::PartyLine;
-pub use streams::StreamLine;
+pub use streams::{StreamLine, give};
 
 /// What the admin routes work on.
 pub struct Control {

@@ -108,7 +108,8 @@ impl World {
                     registry.add_device(Device::new(id.clone(), DeviceKind::Device))?;
                 }
             }
-            self.readers.introduce(registry, &self.fleet)
+            self.readers
+                .introduce(registry, &self.fleet, &mut self.wards)
         });
         made.unwrap_or_else(|| Err(died()))
     }
@@ -130,6 +131,9 @@ impl World {
             self.clock
                 .set_wall(self.clock.wall_ns().saturating_add(jump));
             self.fleet.server_jumped();
+        }
+        if self.wards.wishes() {
+            self.assign(life)?;
         }
         if self.dice.one_in(10) {
             self.read(life)?;
@@ -214,6 +218,21 @@ impl World {
                 self.trace.note("told", "", token, fate as u64);
                 self.fleet.told(id, fate);
             }
+        }
+    }
+
+    /// A stream goes to another patient.
+    fn assign(&mut self, life: &mut Life) -> Outcome<()> {
+        let (patients, wall_ns) = (self.readers.patients(), self.clock.wall_ns());
+        let given = self
+            .wards
+            .assign(life, &self.fleet, patients, wall_ns, &self.trace);
+        self.hear(life);
+        match given {
+            Err(_) if life.baton.is_dead() => Err(died()),
+            // The registry's disk failed: it takes nothing more in this life.
+            Err(_) if life.trouble.excuses() => Ok(()),
+            given => given,
         }
     }
 

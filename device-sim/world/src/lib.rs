@@ -28,6 +28,7 @@ mod oracle;
 mod run;
 mod stored;
 mod trace;
+mod wards;
 mod window;
 
 pub use oracle::{Counts, Wrong};

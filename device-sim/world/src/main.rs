@@ -43,6 +43,9 @@ struct Args {
     /// The negative control: a disk that says that it synced, and did not. Must be caught.
     #[arg(long)]
     lies: bool,
+    /// Another: streams go to their next patients three seconds late. Must be caught.
+    #[arg(long)]
+    late: bool,
     /// Workers; as many as there are cores if absent.
     #[arg(long)]
     jobs: Option<usize>,
@@ -59,6 +62,7 @@ struct Sum {
     deaths: u64,
     faults: u64,
     windows: u64,
+    assigned: u64,
     events: u64,
     counts: Counts,
     wrong: u64,
@@ -72,6 +76,7 @@ impl Sum {
         self.deaths += report.deaths;
         self.faults += report.faults;
         self.windows += report.windows;
+        self.assigned += report.assigned;
         self.events += report.events;
         self.counts.add(&report.counts);
         if !report.wrong.is_empty() {
@@ -111,13 +116,14 @@ fn main() -> ExitCode {
     // Of a control something must be wrong.
     let ok = (sum.wrong > 0) == control(&args);
     println!(
-        "{} seeds, {} violations: {} lives, {} deaths, {} failed operations, {} windows, {} events; {} acknowledged, {} lost",
+        "{} seeds, {} violations: {} lives, {} deaths, {} failed operations, {} windows, {} streams moved, {} events; {} acknowledged, {} lost",
         sum.seeds,
         sum.wrong,
         sum.lives,
         sum.deaths,
         sum.faults,
         sum.windows,
+        sum.assigned,
         sum.events,
         sum.counts.acknowledged,
         sum.counts.lost,
@@ -135,7 +141,7 @@ fn main() -> ExitCode {
             json!({
                 "row": "R04", "cycles": sum.seeds, "acknowledged": acknowledged, "stored": stored,
                 "lost": lost, "duplicate": duplicate, "phantom": phantom, "violations": sum.wrong,
-                "deaths": sum.deaths, "windows": sum.windows, "control": control_name(&args),
+                "deaths": sum.deaths, "windows": sum.windows, "moved": sum.assigned, "control": control_name(&args),
                 "seed": from, "ok": ok,
             })
         );
@@ -148,12 +154,13 @@ fn main() -> ExitCode {
 }
 
 fn control(args: &Args) -> bool {
-    args.lies || cfg!(feature = "control-ack-before-append")
+    args.lies || args.late || cfg!(feature = "control-ack-before-append")
 }
 
 fn control_name(args: &Args) -> &'static str {
     match (args.lies, cfg!(feature = "control-ack-before-append")) {
         (true, _) => "sync-lies",
+        _ if args.late => "late",
         (_, true) => "ack-before-append",
         _ => "none",
     }
@@ -174,6 +181,7 @@ fn all(args: &Args, from: u64, seeds: u64) -> Sum {
                         seed: from.saturating_add(n),
                         lines: args.trace,
                         lies: args.lies,
+                        late: args.late,
                     };
                     let report = run(options);
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);

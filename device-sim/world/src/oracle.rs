@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! after each death, on the disk as it is      acknowledged ⊆ stored (log, chunks, quarantine) ⊆ sent,
-//!                                             links and chunks verify, nothing twice, times by the rules
+//!                                             links and chunks verify, nothing twice, times by the rules,
+//!                                             no row of one patient in a did of another
 //! at the end, after an orderly stop           and: every plain frame that was acknowledged is in chunks,
 //!                                             whole; the checker finds nothing and everything is anchored
 //! ```
@@ -16,6 +17,7 @@ use chordae_checker::Verdict;
 use crate::{
     fleet::{Fate, Fleet, Item, SAMPLES_MAX, What},
     stored::{Chunk, Stored},
+    wards::Wards,
 };
 
 /// The house's receive time may run ahead of a wall clock that was set back, by less than this.
@@ -57,6 +59,8 @@ type Found<'s> = BTreeMap<u32, BTreeMap<u32, (&'s Chunk, i64)>>;
 pub(crate) struct Oracle<'a> {
     /// Whoever sent what is there.
     pub(crate) fleet: &'a Fleet,
+    /// Whose it is.
+    pub(crate) wards: &'a Wards,
     /// All that is wrong.
     pub(crate) wrong: Wrong,
     /// Counts.
@@ -65,9 +69,10 @@ pub(crate) struct Oracle<'a> {
 
 impl<'a> Oracle<'a> {
     /// Has seen nothing yet.
-    pub(crate) fn new(fleet: &'a Fleet) -> Self {
+    pub(crate) fn new(fleet: &'a Fleet, wards: &'a Wards) -> Self {
         Self {
             fleet,
+            wards,
             wrong: Vec::new(),
             counts: Counts::default(),
         }
@@ -178,6 +183,7 @@ impl<'a> Oracle<'a> {
         let exact = mapped == time || (near && (!synced || item.jolted));
         let slot = meta.slot_start_ns..meta.slot_start_ns.saturating_add(meta.slot_len_ns);
         !item.offered_ns.is_empty()
+            && self.wards.holds(&chunk.link.did, item.stream, time)
             && k < frame.samples
             && exact
             && (!synced || offset == 0)

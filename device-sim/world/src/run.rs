@@ -45,6 +45,7 @@ use crate::{
     oracle::{Counts, Oracle, Wrong},
     stored::Stored,
     trace::Trace,
+    wards::Wards,
     window::Readers,
 };
 
@@ -62,6 +63,8 @@ pub struct Options {
     pub lines: bool,
     /// The negative control: in every life but the last the disk says that it synced, and did not.
     pub lies: bool,
+    /// Another: streams go to other patients three seconds later than those say who assigned them.
+    pub late: bool,
 }
 
 /// What came of a seed.
@@ -81,6 +84,8 @@ pub struct Report {
     pub faults: u64,
     /// Windows that were read and compared.
     pub windows: u64,
+    /// How often a stream went to another patient.
+    pub assigned: u64,
     /// Counts of the last look.
     pub counts: Counts,
     /// What must not be; empty is good.
@@ -99,6 +104,7 @@ pub(crate) struct World {
     home: Folder,
     settings: Settings,
     pub(crate) readers: Readers,
+    pub(crate) wards: Wards,
     /// Wall clock of the server minus true time.
     pub(crate) skew_ns: i64,
     conns: u64,
@@ -162,6 +168,7 @@ impl World {
             home: Folder::new(ROOT),
             settings: settings(&mut dice),
             readers: Readers::new(dice.fork())?,
+            wards: Wards::new(options.seed, streams, options.late),
             skew_ns: 0,
             conns: 0,
             lies: options.lies,
@@ -185,7 +192,7 @@ impl World {
         }
         self.life(&Fortune::good(), true);
         if self.report.wrong.is_empty() {
-            let mut oracle = Oracle::new(&self.fleet);
+            let mut oracle = Oracle::new(&self.fleet, &self.wards);
             oracle.check(&self.medium, Path::new(ROOT), &self.keys.trust);
             self.report.wrong.append(&mut oracle.wrong);
             self.rot()?;
@@ -262,6 +269,7 @@ impl World {
         Report {
             trace,
             events,
+            assigned: self.wards.changes,
             ..self.report
         }
     }
@@ -329,7 +337,7 @@ impl World {
         if last && !orderly {
             self.wrong("the last life was not stopped in order".to_owned());
         }
-        let mut oracle = Oracle::new(&self.fleet);
+        let mut oracle = Oracle::new(&self.fleet, &self.wards);
         oracle.look(&self.medium, Path::new(ROOT), last);
         self.report.counts = oracle.counts;
         self.report.wrong.append(&mut oracle.wrong);

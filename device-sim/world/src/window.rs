@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use chordae::keyring::Keyring;
 use chordae_base::{
-    Did, Digest, Failure, Outcome, Span,
+    Did, Digest, Failure, KeyId, Outcome, Span,
     seams::fake::{FakeDisk, FakeEntropy},
     time::SECOND_NS,
 };
@@ -33,6 +33,7 @@ use crate::{
     run::{ROOT, random},
     stored::Stored,
     trace::Trace,
+    wards::Wards,
 };
 
 /// Seconds a request token lives.
@@ -61,6 +62,8 @@ pub(crate) struct Readers {
     dice: Dice,
     entropy: FakeEntropy,
     patient: SecretKeys,
+    /// Another patient, who grants nothing.
+    other: SecretKeys,
     doctor: SecretKeys,
     sessions: Vec<Session>,
     tokens: u64,
@@ -77,27 +80,35 @@ impl Readers {
             dice,
             patient: SecretKeys::new(&people, true)?,
             doctor: SecretKeys::new(&people, true)?,
+            other: SecretKeys::new(&people, true)?,
             sessions: Vec::new(),
             tokens: 0,
             high_ns: 0,
         })
     }
 
-    /// The registry knows patient and doctor, and whose the streams are.
-    pub(crate) fn introduce(&self, registry: &Registry, fleet: &Fleet) -> Outcome<()> {
+    /// Ann, who grants, and Ben.
+    pub(crate) fn patients(&self) -> [KeyId; 2] {
+        [self.patient.key_id(), self.other.key_id()]
+    }
+
+    /// The registry knows patients and doctor, and whose the streams are.
+    pub(crate) fn introduce(
+        &self,
+        registry: &Registry,
+        fleet: &Fleet,
+        wards: &mut Wards,
+    ) -> Outcome<()> {
         for (keys, name, role) in [
             (&self.patient, "Ann", Role::Patient),
+            (&self.other, "Ben", Role::Patient),
             (&self.doctor, "Dr. Roe", Role::Requester),
         ] {
             if registry.party(&keys.key_id()).is_none() {
                 registry.add_party(keys.public(name, role))?;
             }
         }
-        for stream in &fleet.streams {
-            let did = registry.open_stream(&stream.key)?.newest();
-            registry.set_patient(did, self.patient.key_id())?;
-        }
-        Ok(())
+        wards.introduce(registry, fleet, self.patient.key_id())
     }
 
     /// Grants, revokes or reads; how many windows were compared.
@@ -121,7 +132,9 @@ impl Readers {
             now_s: self.high_ns.div_euclid(SECOND_NS),
             trace,
         };
-        let dids = life.house.catalogue.dids();
+        let mut dids = life.house.catalogue.dids();
+        let ann = self.patient.key_id();
+        dids.retain(|did| life.house.registry.patient_of(did) == Some(ann));
         let did = self.dice.pick(&dids);
         match self.dice.below(6) {
             0 => self.revoke(&mut desk),

@@ -16,9 +16,11 @@ use chordae_base::{
     time::SECOND_NS,
 };
 use chordae_chain::keys::Role;
+use chordae_storage::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Answer, Control, Problem, Shared, apart};
+use crate::assemble::Feed;
 
 pub(super) fn routes() -> Router<Arc<Control>> {
     Router::new()
@@ -101,38 +103,59 @@ async fn assign(State(c): Shared, body: Result<Json<Assignment>, JsonRejection>)
     let newest = c.ingest.newest(want.stream.clone()).await?;
     let skew = newest.map(|n| n.mapped_end_ns.saturating_sub(n.recv_ns));
     let line = apart(move || {
-        let plan = c.registry.open_stream(&want.stream)?;
-        let did = plan.newest();
-        match c.registry.patient_of(&did) {
-            Some(same) if same == want.patient => return Ok(line(&c, &want.stream, &plan, did)),
-            Some(_) => {}
-            None => {
-                let (registry, patient) = (Arc::clone(&c.registry), want.patient);
-                let take = Box::new(move || registry.set_patient(did, patient));
-                if c.feed.claim(&want.stream, did, take)? {
-                    return Ok(line(&c, &want.stream, &plan, did));
-                }
-            }
-        }
-        let from_ns = match want.at_ns {
-            Some(at) => at,
+        let from_ns = || match want.at_ns {
+            Some(at) => Ok(at),
             None if skew.is_some_and(|s| s.unsigned_abs() > limits::ASSIGN_SKEW_NS_MAX.unsigned_abs()) => {
-                return Err(Failure::refused(
+                Err(Failure::refused(
                     "the device's clock is more than 5 s off, so \"now\" is no sample time of it; name one with --at",
-                ));
+                ))
             }
-            None => c.clock.wall_ns(),
+            None => Ok(c.clock.wall_ns()),
         };
         let fresh = c.registry.fresh_did();
-        let mut next = plan;
-        next.tenures.push(Tenure { from_ns, did: fresh });
-        let (registry, stream) = (Arc::clone(&c.registry), want.stream.clone());
-        let persist = move || registry.add_tenure(&stream, fresh, from_ns, Some(want.patient)).map(drop);
-        c.feed.replan(&want.stream, next.clone(), from_ns, Box::new(persist))?;
-        Ok(line(&c, &want.stream, &next, fresh))
+        let (plan, did) = give(&c.registry, &c.feed, &want.stream, want.patient, fresh, from_ns)?;
+        Ok(line(&c, &want.stream, &plan, did))
     })
     .await?;
     changed(line)
+}
+
+/// Makes a stream a patient's, who is known: its newest did takes the patient if it has no row yet, else `fresh`
+/// begins at `from_ns`, which is only asked then. The plan that holds now, and the patient's did.
+///
+/// # Errors
+/// `Refused` when rows from then on are sealed; those of the registry, after which only its journal knows
+/// whether it holds.
+pub fn give(
+    registry: &Arc<Registry>,
+    feed: &Feed,
+    stream: &StreamKey,
+    patient: KeyId,
+    fresh: Did,
+    from_ns: impl FnOnce() -> Outcome<i64>,
+) -> Outcome<(StreamPlan, Did)> {
+    let mut plan = registry.open_stream(stream)?;
+    let did = plan.newest();
+    match registry.patient_of(&did) {
+        Some(same) if same == patient => return Ok((plan, did)),
+        Some(_) => {}
+        None => {
+            let of = Arc::clone(registry);
+            let take = Box::new(move || of.set_patient(did, patient));
+            if feed.claim(stream, did, take)? {
+                return Ok((plan, did));
+            }
+        }
+    }
+    let from_ns = from_ns()?;
+    plan.tenures.push(Tenure {
+        from_ns,
+        did: fresh,
+    });
+    let (of, key) = (Arc::clone(registry), stream.clone());
+    let persist = move || of.add_tenure(&key, fresh, from_ns, Some(patient)).map(drop);
+    feed.replan(stream, plan.clone(), from_ns, Box::new(persist))?;
+    Ok((plan, fresh))
 }
 
 #[derive(Deserialize)]

@@ -45,6 +45,7 @@ fn nothing_that_was_acknowledged_is_lost() {
     assert!(sum(|r| r.deaths) > SEEDS, "the house hardly died");
     assert!(sum(|r| r.faults) > SEEDS / 20, "hardly a disk failed");
     assert!(sum(|r| r.windows) > SEEDS, "hardly a window was read");
+    assert!(sum(|r| r.assigned) > SEEDS / 2, "hardly a stream moved");
     assert!(
         sum(|r| r.counts.acknowledged) > 20 * SEEDS,
         "hardly a frame was acknowledged"
@@ -89,4 +90,21 @@ fn the_same_seed_is_the_same_story() {
         );
     }
     assert_ne!(seed(1).trace, seed(2).trace);
+}
+
+#[test]
+fn a_house_that_gives_a_stream_to_its_next_patient_late_is_caught() {
+    let late = |seed| {
+        run(Options {
+            seed,
+            late: true,
+            ..Options::default()
+        })
+    };
+    let reports: Vec<Report> = (1..=20).map(late).collect();
+    let wrong = wrong(&reports);
+    let mixed = wrong
+        .iter()
+        .any(|line| line.contains("rows that nobody sent so"));
+    assert!(mixed, "the control was not caught: {wrong:#?}");
 }
