@@ -114,6 +114,10 @@ pub(crate) struct Args {
     /// Seed of synthesis and faults; the boot is random all the same.
     #[arg(long)]
     seed: Option<u64>,
+    /// A connection on which something waits for its acknowledgement longer than this is given up for
+    /// another one.
+    #[arg(long, value_name = "T", default_value = "20s", value_parser = duration)]
+    silence: i64,
     /// Give up when only acknowledgements are waited for and none comes for this long.
     #[arg(long, value_name = "T", default_value = "60s", value_parser = duration)]
     patience: i64,
@@ -214,6 +218,7 @@ impl Args {
             skew_ns: self.skew.unwrap_or(0),
             away_ns: self.away.unwrap_or(0),
             precomputed: self.precomputed,
+            ack_wait_ns: self.silence.unsigned_abs(),
             patience_ns: self.patience.unsigned_abs(),
             ..Config::new(self.url, devices)?
         })

@@ -50,6 +50,8 @@ pub(crate) struct Common {
     pub(crate) burst: usize,
     /// A connection on which a packet waits longer than this for its acknowledgement is given up.
     pub(crate) ack_wait_ns: u64,
+    /// Longest wait before connecting again.
+    pub(crate) backoff_ns: u64,
     pub(crate) live: bool,
     /// How long a device that goes away stays away.
     pub(crate) pause_ns: u64,

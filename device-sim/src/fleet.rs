@@ -34,6 +34,9 @@ const HISTORY_NS: i64 = 7 * 86_400 * SECOND_NS;
 /// Devices connect one after the other by this: two thousand at once would wait for each other's
 /// handshakes until all of them gave up.
 const RAMP_NS: u64 = 2_000_000;
+/// Longest wait before connecting again: of a few devices, which are to be back within two seconds after the
+/// door is; of so many that they would keep a door from coming up.
+const BACKOFF_NS: (u64, u64) = (1_000_000_000, 5_000_000_000);
 /// Frames of a loop.
 const LOOP_FRAMES: usize = 60;
 
@@ -285,6 +288,7 @@ impl Fleet {
         let common = Arc::new(Common {
             burst: config.burst,
             ack_wait_ns: config.ack_wait_ns,
+            backoff_ns: backoff_ns(config.devices.len()),
             live: config.pace.is_live(),
             pause_ns: config.pause_ns(),
             encoding: config.encoding(),
@@ -352,6 +356,12 @@ impl Fleet {
             finished,
         })
     }
+}
+
+/// Longest wait of each of so many devices: no more than a thousand of them knock in a second.
+fn backoff_ns(devices: usize) -> u64 {
+    let (least, most) = BACKOFF_NS;
+    (devices as u64).saturating_mul(RAMP_NS).clamp(least, most)
 }
 
 /// A running fleet. Dropping it stops the devices without waiting for what they owe.

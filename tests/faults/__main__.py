@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import rig  # noqa: E402,F401  (finds the tests' own modules)
+import rig  # noqa: E402  (finds the tests' own modules)
 import asked  # noqa: E402
 import clock  # noqa: E402
 import disk  # noqa: E402
@@ -30,8 +30,10 @@ for part in (kill, power, rust, disk, net, clock, load, soak, asked):
     ROWS |= part.ROWS
 # What the short form leaves out: a log of 1 GiB.
 LONG = ("R01w",)
-# Rows that run side by side, each lane in order; those that measure times, memory or descriptors run alone, after them.
-LANES = (("R03", "R05"), ("R02", "R06", "R07"), ("R08", "R15", "R17", "R04", "R09q", "R09", "R10", "R11", "R12"))
+# Rows that run side by side, each lane in order: most of what they do is wait. Those that measure times, or memory and
+# descriptors over a long time, run alone, after them.
+LANES = (("R03", "R05"), ("R02", "R06", "R07"), ("R08", "R15", "R17", "R09q"), ("R04", "R09", "R10", "R11", "R12"))
+SHORT_LANES = (*LANES[:2], (*LANES[2], "R16"), (*LANES[3], "R18"))
 
 
 def run(row, args):
@@ -61,12 +63,15 @@ def main():
     if unknown := [r for r in rows if r not in ROWS]:
         ask.error(f"no row {', '.join(unknown)}")
     print(f"seed {args.seed}", flush=True)
-    lanes = [[row for row in lane if row in rows] for lane in LANES]
+    watch = Watch()
+    lanes = [[row for row in lane if row in rows] for lane in (SHORT_LANES if args.short else LANES)]
     with ThreadPoolExecutor(len(lanes)) as pool:
         scores = sum(pool.map(lambda lane: [run(row, args) for row in lane], lanes), [])
-    scores += [run(row, args) for row in rows if row not in sum(LANES, ())]
+    print(f"side by side: {watch():.0f} s", flush=True)
+    scores += [run(row, args) for row in rows if row not in sum(lanes, [])]
     scores.sort(key=lambda s: s.row)
-    print(f"\nfaults, seed {args.seed}, {platform.release()}, {os.cpu_count()} cores\n" + table(scores, total=True), flush=True)
+    where = f"{rig.BIN.parent.name} build, {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}"
+    print(f"\nfaults, seed {args.seed}, {where}\n" + table(scores, total=True), flush=True)
     if args.json:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
         args.json.write_text(json.dumps({"seed": args.seed, "commit": commit, "kernel": platform.release(),

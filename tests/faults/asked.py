@@ -87,7 +87,8 @@ class Stream:
             raise AssertionError(f"only {len(self.whole)} whole chunks of {chunks}")
 
     def window(self, first, last=None):
-        return self.reader.get(reader.window(self.did, self.spans[first][0], self.spans[first if last is None else last][1]), self.sid)
+        until = self.spans[first if last is None else last][1]
+        return self.reader.get(reader.window(self.did, self.spans[first][0], until), self.sid)
 
     def three(self, n):
         """The requests that read chunk n."""
@@ -111,19 +112,20 @@ def untouched(stream, score, n):
 
 
 def damaged(stream, score, n, kind):
-    """All three are refused as damaged, whichever comes first, which is counted (the chunk is then known as damaged); an
-    answer that has begun with a good chunk is broken off before it."""
+    """All three are refused as damaged, whichever comes first, and that is counted (the chunk is then known as damaged).
+    An answer that has begun with a good chunk is broken off before it."""
     three, first = list(stream.three(n)), counted(stream.house)
     for what, ask in three[score.cycles % 3:] + three[:score.cycles % 3]:
         answer = ask()
         said = reader.problem(answer) if answer.status != 200 else "answered"
-        score.demand(answer.status == 500 and said == "damaged", f"{kind}: the {what} was answered {answer.status} {said}")
+        score.demand((answer.status, said) == (500, "damaged"), f"{kind}: the {what} was answered {answer.status} {said}")
         now = counted(stream.house)
         score.demand(now > first, f"{kind}: nothing was counted after the {what}")
     score.cycles += 1
     both, end = stream.window(n - 1, n), stream.spans[n - 1][1]
     there = rows(both) if both.status == 200 else []
-    score.demand(not (both.status == 200 and both.whole), f"{kind}: a window over it and the one before was answered whole")
+    whole = both.status == 200 and both.whole
+    score.demand(not whole, f"{kind}: a window over it and the one before was answered whole")
     score.demand(all(t < end for t in there), f"{kind}: rows of a damaged chunk were sent")
 
 
@@ -156,7 +158,8 @@ def r09q(seed, short):
         said = subprocess.run([str(BIN), "verify", str(ward.house.folder), "--json"], capture_output=True, text=True)
         named = {f["object"] for f in json.loads(said.stdout)["findings"]}
         wrong = [n for n, path in enumerate(stream.paths) if (n in places) != any(path.name in o for o in named)]
-        score.demand(not wrong and said.returncode == 3, f"verify ended with {said.returncode}; wrongly named or not named: {wrong[:5]}")
+        score.demand(not wrong and said.returncode == 3,
+                     f"verify ended with {said.returncode}; wrongly named or not named: {wrong[:5]}")
         score.figures |= {"flips": len(places), "kinds of bytes": len(struck), "requests refused": 3 * score.cycles}
     score.control = "untouched, each chunk is served"
     return score

@@ -57,7 +57,7 @@ def r19(seed, short):
     score = Score("R19", "overload, then calm", seed, cycles=1)
     live = ("--leads", 12, "--rate", 500, "--frame", "1s", "--for", "30000s")
     flood = ("--leads", 12, "--rate", 500, "--frame", "1s", "--max-rate", "--burst", 64, "--precomputed", "--for", "600000s")
-    hold, floods = (5, 3) if short else (60, 6)
+    hold, floods = (4, 3) if short else (60, 6)
     fleet = (("dev-live", "mqtt", live), *((f"dev-{n}", "mqtt" if n % 2 else "zmq", flood) for n in range(floods)))
     with Ward(fleet=fleet, slot=10, also=["probe"]) as ward:
         pair = Pair(ward)
@@ -112,14 +112,14 @@ def r20(seed, short):
         ward.go().first_ack(ward.counts(), every=True)
         pair = Pair(ward)
         time.sleep(1)
-        calm = pair.settled(5)
+        calm = pair.settled(3 if short else 10)
         over = threading.Event()
         rudes = [threading.Thread(target=rude, daemon=True, args=(ward.house.mqtt_port, ward.house.zmq_port,
                                                                  random.Random(rng.getrandbits(32)), over))
                  for _ in range(200)]
         for thread in rudes:
             thread.start()
-        noisy = pair.settled(8 if short else 60)
+        noisy = pair.settled(6 if short else 60)
         over.set()
         for thread in rudes:
             thread.join(5)

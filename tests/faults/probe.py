@@ -1,7 +1,7 @@
 """Stopwatches, as processes of their own: what else python does here is not in their times.
 
     probe.py mqtt PORT NAME TIMES ACKED [HZ SAMPLES T0_NS]   a good device, a frame every 20 ms, one in flight
-    probe.py machine FOLDER TIMES                            the control: 4 KiB sent, synced and answered, without the product
+    probe.py machine FOLDER TIMES                            the control, without the product: a message, a sync, an answer
 
 Each line of TIMES is the monotonic time at which something was sent and the seconds until its answer; `x` marks a
 connection that was lost. They end when their standard input does.
@@ -97,8 +97,8 @@ class Probe:
         self.times, lists = base / f"{name}.times", [self.acked] if what == "mqtt" else []
         first = args[:1] if what == "mqtt" else [base]
         who = [name] if what == "mqtt" else []
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, what, *map(str, [*first, *who, self.times, *lists, *args[1:]])], stdin=subprocess.PIPE)
+        words = [what, *first, *who, self.times, *lists, *args[1:]]
+        self.process = subprocess.Popen([sys.executable, __file__, *map(str, words)], stdin=subprocess.PIPE)
 
     def all(self):
         text = self.times.read_text() if self.times.exists() else ""

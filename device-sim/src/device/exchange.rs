@@ -19,8 +19,8 @@ use crate::{
 
 /// A refusal for lack of room is tried again after this.
 const DEFERRED_NS: u64 = 1_000_000_000;
-/// First and longest wait before connecting again.
-const BACKOFF_NS: (u64, u64) = (100_000_000, 5_000_000_000);
+/// First wait before connecting again; it doubles up to [`Common::backoff_ns`](super::Common::backoff_ns).
+const BACKOFF_NS: u64 = 100_000_000;
 
 impl Run {
     /// Nothing is sent again but on a new connection, so a lost acknowledgement needs one.
@@ -83,9 +83,10 @@ impl Run {
         self.no_longer_connected();
         self.spool.disconnected();
         self.cut = None;
-        let (first, most) = BACKOFF_NS;
+        let most = self.device.common.backoff_ns;
         let wait = if trouble.is_some() {
-            let grown = first.saturating_mul(1 << self.failures.min(16)).min(most);
+            let grown = BACKOFF_NS.saturating_mul(1 << self.failures.min(16));
+            let grown = grown.min(most);
             self.failures = self.failures.saturating_add(1);
             // Between half and all of it, so that a fleet does not come back in step.
             grown / 2 + (self.device.dice.unit() * (grown / 2) as f64) as u64
