@@ -93,6 +93,13 @@ pub const PAYLOAD_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 // ---- logs and disk
 
+/// Bytes of a checkpoint of the ledger, as a witness or a gateway keeps it.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// Starts that one record of the WAL may fail; then it is set aside.
+pub const REPLAY_STARTS_MAX: u32 = 3;
+/// Bytes of the note about such records.
+pub const REPLAY_NOTE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Bytes of a WAL segment.
 pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of the WAL where nothing else is set.
@@ -120,6 +127,8 @@ pub const SEAL_QUEUE: usize = 256;
 pub const BIRTHS_QUEUE: usize = 1024;
 /// Replies waiting for one connection.
 pub const CONNECTION_QUEUE: usize = 1024;
+/// Of these, places that a connection's own offers and questions may need: nothing else takes them.
+pub const CONNECTION_OWED_MAX: usize = 640;
 /// Events waiting for the sequencer.
 pub const LEDGER_QUEUE: usize = 4096;
 /// Commits of links waiting for the notary.

@@ -5,6 +5,8 @@ mod codec;
 
 use bytes::Bytes;
 
+pub use codec::{frame_named, print_of};
+
 use crate::{
     Failure, Outcome, StreamKey,
     wire::{Birth, ClockKind, Frame},

@@ -23,4 +23,5 @@ pub mod metrics;
 pub mod quarantine;
 pub mod service;
 mod turn;
+mod unreplayable;
 pub mod wal;

@@ -17,7 +17,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chordae_base::{
-    Outcome, RangeSet, StreamKey,
+    FailureKind, Outcome, RangeSet, StreamKey,
     journal::TornTail,
     limits,
     record::WalRecord,
@@ -37,6 +37,7 @@ use crate::{
     metrics::Metrics,
     quarantine::Quarantine,
     turn::Turner,
+    unreplayable::{UNREPLAYABLE, Unreplayable},
     wal::{Wal, WalReader, WalSettings},
 };
 
@@ -89,13 +90,20 @@ impl Ingest {
         if let Some(torn) = torn {
             tracing::warn!(at = torn.at, bytes = torn.bytes, "log: torn tail cut");
         }
-        let quarantine = Quarantine::open(Arc::clone(&parts.disk), parts.quarantine_dir.clone())?;
+        let mut quarantine =
+            Quarantine::open(Arc::clone(&parts.disk), parts.quarantine_dir.clone())?;
+        let note = parts.wal.dir.with_extension("failed");
+        let failing = Arc::new(Unreplayable::open(Arc::clone(&parts.disk), note)?);
+        if let Some(position) = failing.due() {
+            quarantine = set_aside(position, &wal, quarantine, &failing, &parts)?;
+        }
         let mut core = Core::new(parts.past_ns_max);
         quarantine.reader().scan(&mut |position, q, _| {
             core.fold_quarantined(position, &q);
             Ok(())
         })?;
         wal.frame_source()
+            .counting(Arc::clone(&failing))
             .replay(&mut |position, record| core.fold(position, &record))?;
         core.recovered();
         for stream in core.unlearned() {
@@ -107,6 +115,7 @@ impl Ingest {
             quarantine,
             core,
             torn,
+            failing,
         })
     }
 
@@ -134,6 +143,7 @@ pub struct Recovered {
     quarantine: Quarantine,
     core: Core,
     torn: Option<TornTail>,
+    failing: Arc<Unreplayable>,
 }
 
 impl Recovered {
@@ -149,7 +159,8 @@ impl Recovered {
 
     /// Reads the log, now and later: the chunker's source of payloads.
     pub fn frame_source(&self) -> WalReader {
-        self.wal.frame_source()
+        let failing = Arc::clone(&self.failing);
+        self.wal.frame_source().counting(failing)
     }
 
     /// Shows every record in order, for the chunker's replay.
@@ -157,10 +168,11 @@ impl Recovered {
     /// # Errors
     /// `Damaged`, `Io`, and whatever `visit` returns.
     pub fn replay(&self, visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>) -> Outcome<()> {
-        self.wal.frame_source().replay(visit)
+        self.frame_source().replay(visit)
     }
 
-    /// Writes the state and starts the thread. Doors may open after this.
+    /// Writes the state and starts the thread. Doors may open after this: all of the log has been replayed, here
+    /// and by whoever asked for it, and no failed start is counted any more.
     ///
     /// # Errors
     /// `Io` when the state cannot be written or the thread cannot be started.
@@ -171,7 +183,9 @@ impl Recovered {
             quarantine,
             core,
             torn: _,
+            failing,
         } = self;
+        failing.started(wal.start())?;
         let (mailbox, arrivals) = mpsc::channel(limits::ARRIVALS_QUEUE);
         let (doors, doors_open) = watch::channel(true);
         let letters = Arc::new(Letterbox::default());
@@ -200,6 +214,32 @@ impl Recovered {
         let thread = threads.spawn("ingest", move || serve(turner, arrivals, &letters))?;
         Ok(Ingest { handle, thread })
     }
+}
+
+/// The record at `position` has failed too many starts: into quarantine, and then passed over.
+fn set_aside(
+    position: u64,
+    wal: &Wal,
+    quarantine: Quarantine,
+    failing: &Unreplayable,
+    parts: &Parts,
+) -> Outcome<Quarantine> {
+    let bytes = match wal.frame_source().raw(position) {
+        Ok(bytes) => bytes,
+        // Trimmed since, or the log is another one: nothing fails by it any more.
+        Err(failure) if failure.kind == FailureKind::NotFound => return Ok(quarantine),
+        Err(failure) => return Err(failure),
+    };
+    let Some((q, payload)) = failing.quarantined(&bytes, parts.clock.wall_ns()) else {
+        return Ok(quarantine);
+    };
+    let (quarantine, _) = quarantine.commit(&[q.encode(&payload)?])?;
+    failing.set_aside()?;
+    let quarantined = parts.metrics.quarantined.with_label_values(&[UNREPLAYABLE]);
+    quarantined.inc();
+    tracing::error!(stream = %q.stream, frame = ?q.frame, position,
+        "a frame of the log has failed every start; it lies in quarantine, and all others go on");
+    Ok(quarantine)
 }
 
 /// The loop. Returns when it is stopped, when every handle is gone, or at the first failure.

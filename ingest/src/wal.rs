@@ -20,6 +20,8 @@ use chordae_base::{
     seams::Disk,
 };
 
+use crate::unreplayable::Unreplayable;
+
 /// Where the log lies and how large a segment grows.
 #[derive(Debug, Clone)]
 pub struct WalSettings {
@@ -123,6 +125,7 @@ impl Wal {
     pub fn frame_source(&self) -> WalReader {
         WalReader {
             reader: self.journal.reader(),
+            failing: None,
         }
     }
 }
@@ -131,9 +134,19 @@ impl Wal {
 #[derive(Clone)]
 pub struct WalReader {
     reader: Reader,
+    /// Counts what fails at the start, and passes over what is set aside.
+    failing: Option<Arc<Unreplayable>>,
 }
 
 impl WalReader {
+    /// As it is, with `failing` in the way of every replay.
+    pub(crate) fn counting(self, failing: Arc<Unreplayable>) -> Self {
+        Self {
+            failing: Some(failing),
+            ..self
+        }
+    }
+
     /// The record at `position`.
     ///
     /// # Errors
@@ -180,11 +193,18 @@ impl WalReader {
         until: u64,
         visit: &mut dyn FnMut(u64, WalRecord) -> Outcome<()>,
     ) -> Outcome<()> {
-        self.reader
-            .scan(0, &mut |position, bytes| match position < until {
-                true => visit(position, WalRecord::decode(bytes)?),
-                false => Ok(()),
-            })?;
+        self.reader.scan(0, &mut |position, bytes| {
+            if position >= until {
+                return Ok(());
+            }
+            let Some(failing) = &self.failing else {
+                return visit(position, WalRecord::decode(bytes)?);
+            };
+            let record = bytes.clone();
+            failing.try_one(position, &record, || {
+                visit(position, WalRecord::decode(bytes)?)
+            })
+        })?;
         Ok(())
     }
 }

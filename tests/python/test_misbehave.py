@@ -195,7 +195,7 @@ def test_clocks_far_off_are_set_aside(ward, skew, reason):
     assert not checker.links(ward.server.folder)
 
 
-def test_skewed_clocks_do_not_mix(tmp_path):
+def test_t03_skewed_clocks_do_not_mix(tmp_path):
     """T03: each device's rows are its own and lie where it says; ten minutes behind goes to the late lane. And T01's
     step of a second, both ways, on live frames."""
     ward = Ward(tmp_path, devices=("bed-1", "bed-2", "bed-3"), slot=10)

@@ -102,6 +102,25 @@ impl WalRecord {
     }
 }
 
+/// Stream, boot and seq of a frame's record, however the rest of it reads; `None` for anything else.
+pub fn frame_named(mut bytes: Bytes) -> Option<(StreamKey, u64, u64)> {
+    let kind = bytes.try_get_u8().ok()?;
+    if kind != FRAME && kind != FRAME_BLAKE3 {
+        return None;
+    }
+    let stream = take_stream(&mut bytes).ok()?;
+    Some((
+        stream,
+        take_u64(&mut bytes).ok()?,
+        take_u64(&mut bytes).ok()?,
+    ))
+}
+
+/// Which record these bytes are: BLAKE3, hex.
+pub fn print_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
 fn bad(why: impl std::fmt::Display) -> Failure {
     Failure::damaged(format!("log record: {why}"))
 }

@@ -30,6 +30,7 @@ mod service;
 mod session;
 mod spool;
 mod support;
+mod unreplayable;
 mod uplink;
 mod uplink_model;
 mod ward;
