@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chordae_base::{Failure, Outcome, RangeSet, StreamKey, seams::Clock};
+use chordae_base::{Failure, Outcome, RangeSet, StreamKey, limits, seams::Clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
@@ -187,6 +187,16 @@ pub(crate) fn notify(reply: &mpsc::Sender<Notice>, notice: Notice) {
             tracing::error!("a door keeps more offers open than it takes answers; one is lost");
         }
     }
+}
+
+/// As [`notify`], for what nobody is owed: true if it was put in, or nobody is there any more; false while the
+/// channel holds so much that answers may come to need the place.
+pub(crate) fn hint(reply: &mpsc::Sender<Notice>, notice: Notice) -> bool {
+    if reply.capacity() <= limits::CONNECTION_OWED_MAX && !reply.is_closed() {
+        return false;
+    }
+    reply.try_send(notice).ok();
+    true
 }
 
 /// The verdicts of one connection, by token.

@@ -9,7 +9,9 @@ import urllib.request
 import checker
 import paho.mqtt.client as mqtt
 import pytest
+import stored
 from conftest import BIN, SIM, Server, run, wait_until
+from ecg import Ecg
 from ports import free_port
 
 NAME = "ward-1"
@@ -281,3 +283,64 @@ def test_commands_go_down_and_replies_come_up(ward, tmp_path):
     assert heard[0]["do"] == "identify"
     client.publish(f"chordae/v1/{DEVICE}/cmd/{heard[0]['id']}", '{"ok":true}', qos=1)
     wait_until(lambda: "replied" in server.cli("device", "commands", DEVICE).stdout)
+
+
+def test_a_conflict_and_a_reused_boot_are_told_at_the_bedside(ward, tmp_path):
+    """What the gateway has acknowledged and the node refuses shows in the device's `ack` topic, unasked."""
+    server, gateway = ward()
+    gateway.start()
+    wait_until(lambda: gateway.get("/readyz")[0] == 200)
+    client, _ = connected(gateway, DEVICE)
+    heard = []
+    client.on_message = lambda c, u, message: heard.append(json.loads(message.payload))
+    client.subscribe(f"chordae/v1/{DEVICE}/ack")
+    first, other = Ecg(DEVICE, boot=77, hz=1000), Ecg(DEVICE, boot=77, hz=500)
+
+    def says(ecg, what, *seq):
+        payload = getattr(ecg, what)(*seq)
+        assert publish(client, f"chordae/v1/{DEVICE}/ecg/{what}", payload) == 0, "it is in the spool"
+
+    def refused(*want):
+        def told():
+            ranges = heard[-1]["refused"] if heard else []
+            return sorted((seq, why) for a, b, why in ranges for seq in range(a, b + 1))
+        wait_until(lambda: told() == sorted(want))
+
+    says(first, "birth")
+    for seq in range(3):
+        says(first, "frame", seq)
+    drained(gateway)
+    # Nothing is said after it: the gateway speaks by itself.
+    says(other, "frame", 1)
+    refused((1, "conflict"))
+    says(other, "birth")
+    for seq in (10, 11):
+        says(other, "frame", seq)
+    birth = (2**64 - 1, "boot-reused")
+    refused((1, "conflict"), birth, (10, "boot-reused"), (11, "boot-reused"))
+    # On the next connection the node has forgotten who it was; the gateway has not.
+    server.kill9()
+    says(other, "frame", 12)
+    client.disconnect()
+    client.loop_stop()
+    gateway.kill9()
+    server.start()
+    gateway.start()
+    drained(gateway)
+    client, _ = connected(gateway, DEVICE)
+    client.on_message = lambda c, u, message: heard.append(json.loads(message.payload))
+    client.subscribe(f"chordae/v1/{DEVICE}/ack")
+    says(other, "frame", 13)
+    refused((1, "conflict"), birth, *((seq, "boot-reused") for seq in (10, 11, 12, 13)))
+    gateway.stop()
+    server.stop()
+    aside = sorted((reason, seq) for reason, _, boot, seq in stored.quarantined(server.folder) if boot == 77)
+    assert aside == [("boot-reused", 10), ("boot-reused", 11), ("boot-reused", 12), ("boot-reused", 13),
+                     ("conflict", 1)]
+    here = [(reason, seq) for reason, _, _, seq in stored.quarantined(gateway.folder)]
+    assert here == [("boot-reused", None)], "the birth alone: the node does not keep it"
+    (tmp_path / "acked").write_text("".join(first.line(seq) for seq in range(3)))
+    stored_is_acknowledged(server, tmp_path, 3)
+    rows = [chunk for group in stored.chunks(server.folder, {server_did: "" for server_did in checker.links(
+        server.folder)}).values() for chunk in group]
+    assert sum(len(chunk.times) for chunk in rows) == 3 * 10, "nothing else is among the rows"

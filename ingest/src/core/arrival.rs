@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chordae_base::{
     StreamKey,
-    wire::{Birth, ClockKind},
+    wire::{Birth, Glance},
 };
 
 use super::steady::Now;
@@ -12,34 +12,13 @@ use super::steady::Now;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
-/// All of a frame that decides its fate, without its samples.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FrameHead {
-    /// Boot of the device.
-    pub boot: u64,
-    /// Number within the boot.
-    pub seq: u64,
-    /// Device clock at the first sample.
-    pub t0_ns: i64,
-    /// Samples per lead.
-    pub samples: u32,
-    /// How many leads it carries.
-    pub leads: u32,
-    /// Sent later than recorded.
-    pub historical: bool,
-    /// The clock of `t0_ns`.
-    pub clock: ClockKind,
-    /// First 16 bytes of the digest of (t0_ns, samples, codes).
-    pub print: [u8; 16],
-}
-
 /// What arrived.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// First message of a boot.
     Birth(Birth),
     /// A frame: its head, and the frame as protobuf.
-    Frame(FrameHead, Bytes),
+    Frame(Glance, Bytes),
     /// A payload that breaks formats.md 2: reason as metric label, one line for people, the payload.
     Malformed(&'static str, String, Bytes),
 }
@@ -165,4 +144,6 @@ pub enum Notice {
     Fates(Vec<(u64, Verdict)>),
     /// The answer to a question about a boot.
     Standing(Standing),
+    /// There is news about a boot of the device: its standing should be asked for.
+    News(StreamKey, u64),
 }

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use chordae_base::{
     StreamKey, limits,
     record::{FrameRecord, SettledRecord, WalRecord},
-    wire::ClockKind,
+    wire::{ClockKind, Glance},
 };
 
 use super::{
-    arrival::{Content, FrameHead, Offer, Refusal, Verdict},
+    arrival::{Content, Offer, Refusal, Verdict},
     judge::{Answers, Effect, Step, full},
     park::Body,
     quarantined::Quarantined,
@@ -23,10 +23,18 @@ use super::{
 pub const UNSEALABLE: &str = "unsealable";
 
 impl Core {
-    pub(super) fn conflict(&mut self, offer: &Offer, head: &FrameHead, answers: Answers) -> Step {
-        let label = Refusal::Conflict.label();
+    /// A frame of another content than the one that is stored, or of another birth: it lies in quarantine,
+    /// and its sender is told: by its verdict where its protocol can say so, by the `ack` topic in any case.
+    pub(super) fn refuse_and_keep(
+        &mut self,
+        offer: &Offer,
+        head: &Glance,
+        refusal: Refusal,
+        answers: Answers,
+    ) -> Step {
+        let label = refusal.label();
         let verdict = match offer.can_be_told {
-            true => Verdict::Refused(Refusal::Conflict),
+            true => Verdict::Refused(refusal),
             false => Verdict::Durable,
         };
         if answers.room {
@@ -90,7 +98,7 @@ impl Core {
     pub(super) fn quarantine(
         &mut self,
         stream: &StreamKey,
-        head: &FrameHead,
+        head: &Glance,
         recv_ns: i64,
         reason: &'static str,
         body: Body,
@@ -120,7 +128,7 @@ impl Core {
         let seen = &self.boot(stream, boot).seen;
         let (settled, print) = (seen.is_settled(seq), seen.print(seq));
         let decoded = record.as_ref().and_then(|r| r.frame().ok());
-        let head = FrameHead {
+        let head = Glance {
             boot,
             seq,
             t0_ns: record.as_ref().map_or(0, |r| r.t0_ns),
@@ -147,7 +155,7 @@ impl Core {
     pub(super) fn settle(
         &mut self,
         stream: &StreamKey,
-        head: &FrameHead,
+        head: &Glance,
         recv_ns: i64,
         effects: &mut Vec<Effect>,
     ) {
@@ -165,12 +173,7 @@ impl Core {
         effects.push(Effect::Append(WalRecord::Settled(record), None));
     }
 
-    pub(super) fn note_refused(
-        &mut self,
-        stream: &StreamKey,
-        head: &FrameHead,
-        reason: &'static str,
-    ) {
+    pub(super) fn note_refused(&mut self, stream: &StreamKey, head: &Glance, reason: &'static str) {
         let Some(s) = self.streams.get_mut(stream) else {
             return;
         };

@@ -7,7 +7,7 @@ use chordae_base::{
     wire::{Birth, Frame, Glance, Malformed, reason},
 };
 
-use super::arrival::{Content, FrameHead};
+use super::arrival::Content;
 
 /// How a payload is encoded; the topic says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn decode_in(scratch: &mut Scratch, shape: Shape, payload: Bytes) -> Content
         Shape::Birth => Birth::decode(&payload).map(Content::Birth),
         Shape::BirthJson => Birth::from_json(&payload).map(Content::Birth),
         Shape::Frame => Glance::read(&payload, &mut scratch.bytes)
-            .map(|glance| Content::Frame(head(glance), payload.clone())),
+            .map(|glance| Content::Frame(glance, payload.clone())),
         Shape::FrameJson => Frame::from_json(&payload).and_then(|f| {
             let encoded = Bytes::from(f.encode());
             if encoded.len() > limits::PAYLOAD_BYTES_MAX {
@@ -62,21 +62,8 @@ pub fn decode_in(scratch: &mut Scratch, shape: Shape, payload: Bytes) -> Content
                     why,
                 });
             }
-            Ok(Content::Frame(head(Glance::from(&f)), encoded))
+            Ok(Content::Frame(Glance::from(&f), encoded))
         }),
     };
     content.unwrap_or_else(|bad| Content::Malformed(bad.reason, bad.why, payload))
-}
-
-fn head(glance: Glance) -> FrameHead {
-    FrameHead {
-        boot: glance.boot,
-        seq: glance.seq,
-        t0_ns: glance.t0_ns,
-        samples: glance.samples,
-        leads: glance.leads,
-        historical: glance.historical,
-        clock: glance.clock,
-        print: glance.print,
-    }
 }

@@ -15,11 +15,11 @@ use bytes::Bytes;
 use chordae_base::{
     Rate, StreamKey, limits,
     record::{BirthRecord, FrameRecord, Place, WalRecord},
-    wire::{Birth, reason},
+    wire::{Birth, Glance, reason},
 };
 
 use super::{
-    arrival::{Content, FrameHead, Offer, Refusal, Verdict},
+    arrival::{Content, Offer, Refusal, Verdict},
     clock::Setting,
     dedupe::Known,
     park::{Body, Waiting},
@@ -136,7 +136,7 @@ impl Core {
     fn step_frame(
         &mut self,
         offer: &Offer,
-        head: &FrameHead,
+        head: &Glance,
         payload: &Bytes,
         answers: Answers,
     ) -> Step {
@@ -146,12 +146,7 @@ impl Core {
                 .impostors
                 .contains(&(offer.conn, stream.clone(), head.boot))
         {
-            return self.set_aside(
-                offer,
-                Refusal::BootReused.label(),
-                Verdict::Durable,
-                answers,
-            );
+            return self.refuse_and_keep(offer, head, Refusal::BootReused, answers);
         }
         let boot = self
             .streams
@@ -159,7 +154,7 @@ impl Core {
             .and_then(|s| s.boots.get(&head.boot));
         match boot.map_or(Known::New, |b| b.seen.known(head.seq, &head.print)) {
             Known::Same => return repeat(),
-            Known::Other => return self.conflict(offer, head, answers),
+            Known::Other => return self.refuse_and_keep(offer, head, Refusal::Conflict, answers),
             Known::Aside => {
                 return self.set_aside(offer, "maybe-repeat", Verdict::Durable, answers);
             }
@@ -168,7 +163,9 @@ impl Core {
                 let mapped = setting.and_then(|s| head.t0_ns.checked_add(s.offset_ns));
                 return match (mapped, answers.same_rows) {
                     (Some(mapped_t0_ns), None) => Step::AskHistory { mapped_t0_ns },
-                    (Some(_), Some(Some(false))) => self.conflict(offer, head, answers),
+                    (Some(_), Some(Some(false))) => {
+                        self.refuse_and_keep(offer, head, Refusal::Conflict, answers)
+                    }
                     // Same rows; or erased, or mapped by an offset long forgotten: without looking.
                     _ => repeat(),
                 };
@@ -259,7 +256,7 @@ impl Core {
     pub(super) fn target(
         &self,
         stream: &StreamKey,
-        head: &FrameHead,
+        head: &Glance,
         birth: &Birth,
         arrived_ns: i64,
         now_ns: i64,
@@ -316,13 +313,7 @@ impl Core {
         Ok(if old { Place::Late } else { Place::Live })
     }
 
-    fn park(
-        &mut self,
-        offer: &Offer,
-        head: &FrameHead,
-        payload: &Bytes,
-        why: &'static str,
-    ) -> Step {
+    fn park(&mut self, offer: &Offer, head: &Glance, payload: &Bytes, why: &'static str) -> Step {
         let (stream, recv_ns) = (&offer.stream, offer.now.ours_ns);
         let mut effects = Vec::new();
         self.forget_oldest_boot(stream, head.boot, recv_ns, &mut effects);
@@ -385,7 +376,7 @@ impl Core {
     }
 }
 
-fn span_ns(head: &FrameHead, rate: Rate) -> i64 {
+fn span_ns(head: &Glance, rate: Rate) -> i64 {
     rate.after_ns(u64::from(head.samples)).unwrap_or(i64::MAX)
 }
 

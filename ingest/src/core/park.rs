@@ -11,9 +11,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use chordae_base::limits;
-
-use super::arrival::FrameHead;
+use chordae_base::{limits, wire::Glance};
 
 /// Waiting frames that one boot may have in memory; beyond, the oldest in quarantine is forgotten (it
 /// stays in quarantine, but its birth no longer releases it by itself).
@@ -34,7 +32,7 @@ pub enum Body {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     /// All but its samples.
-    pub head: FrameHead,
+    pub head: Glance,
     /// When it was received, by our time: what its timers run from.
     pub recv_ns: i64,
     /// What its clock is compared with; see [`super::arrival::arrived_ns`].

@@ -4,11 +4,13 @@
 //! its acknowledgement, with the reason as it stands in `chordae_quarantined_total{reason}`.
 
 use bytes::Bytes;
-use chordae_base::{Failure, Outcome, StreamKey};
+use chordae_base::{
+    Failure, Outcome, StreamKey,
+    wire::{ClockKind, Glance},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{arrival::FrameHead, dedupe::Print};
-use chordae_base::wire::ClockKind;
+use super::dedupe::Print;
 
 /// All but the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +56,8 @@ pub struct FrameNote {
     pub print: Print,
 }
 
-impl From<&FrameHead> for FrameNote {
-    fn from(h: &FrameHead) -> Self {
+impl From<&Glance> for FrameNote {
+    fn from(h: &Glance) -> Self {
         Self {
             boot: h.boot,
             seq: h.seq,
@@ -69,7 +71,7 @@ impl From<&FrameHead> for FrameNote {
     }
 }
 
-impl From<&FrameNote> for FrameHead {
+impl From<&FrameNote> for Glance {
     fn from(n: &FrameNote) -> Self {
         Self {
             boot: n.boot,

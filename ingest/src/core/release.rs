@@ -5,10 +5,13 @@
 //! what the windower acts on. Its clock is compared with the time at which it first arrived; its age
 //! with the time of release.
 
-use chordae_base::{StreamKey, limits, record::FrameRecord, wire::Birth};
+use chordae_base::{
+    StreamKey, limits,
+    record::FrameRecord,
+    wire::{Birth, Glance},
+};
 
 use super::{
-    arrival::FrameHead,
     clock::Setting,
     judge::{Effect, Target, without_payload},
     park::Waiting,
@@ -152,7 +155,7 @@ impl Core {
         if now.ours_ns.saturating_sub(since) < limits::HISTORICAL_WAIT_NS {
             return;
         }
-        let head: &FrameHead = &newest.head;
+        let head: &Glance = &newest.head;
         let span = birth.birth.rate.after_ns(u64::from(head.samples)).ok();
         let end = span.and_then(|span| head.t0_ns.checked_add(span));
         let offset = end.and_then(|end| newest.arrived_ns.checked_sub(end));

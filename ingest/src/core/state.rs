@@ -15,11 +15,11 @@ use bytes::Bytes;
 use chordae_base::{
     DeviceId, Outcome, RangeSet, StreamKey, limits,
     record::{BirthRecord, FrameRecord, Place, StateRecord, WalRecord},
-    wire::Birth,
+    wire::{Birth, Glance},
 };
 
 use super::{
-    arrival::{ConnId, FrameHead, Standing},
+    arrival::{ConnId, Standing},
     clock::{ClockMap, Setting},
     dedupe::Seen,
     park::{Body, Parked, Waiting},
@@ -431,9 +431,9 @@ fn birth_bytes(birth: &Birth) -> usize {
 }
 
 /// The head of a parked frame, whose `historical` flag and lead count only its payload knows.
-fn head_of(record: &FrameRecord) -> Outcome<FrameHead> {
+fn head_of(record: &FrameRecord) -> Outcome<Glance> {
     let frame = record.frame()?;
-    Ok(FrameHead {
+    Ok(Glance {
         boot: record.boot,
         seq: record.seq,
         t0_ns: record.t0_ns,

@@ -11,6 +11,7 @@
 //! The newest segment, one commit above its size, is copied at every start: see `base::journal`.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -121,6 +122,8 @@ impl Spool {
             floor_written: 0,
             floor_mono: 0,
             idle_since_mono: 0,
+            hearers: BTreeMap::new(),
+            news: BTreeSet::new(),
         };
         turner.begin()?;
         let thread = thread::Builder::new()

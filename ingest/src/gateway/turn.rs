@@ -1,26 +1,30 @@
 //! One turn of the spool's thread: step, commit, perform. See `spool` for the picture.
 
-use std::mem;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use bytes::Bytes;
-use chordae_base::{Failure, Outcome, StreamKey, journal::Journal, limits};
+use chordae_base::{DeviceId, Failure, Outcome, StreamKey, journal::Journal, limits};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::spool::{Parts, Said};
 use crate::{
     core::{
-        arrival::{Content, Notice, Verdict},
+        arrival::{ConnId, Content, Notice, Verdict},
         decode::{Shape, decode},
         gateway::{
             book::{Answer, Answered, Book, Judged, Next},
             gate::Gate,
+            reason,
             record::{Item, SpoolRecord},
             wire,
         },
         quarantined::{FrameNote, Quarantined},
         steady::Steady,
     },
-    mailbox::{Arrival, Fates, Message, notify},
+    mailbox::{Arrival, Fates, Message, hint, notify},
     metrics::seconds,
     quarantine::Quarantine,
 };
@@ -48,6 +52,10 @@ pub(super) struct Turner {
     pub(super) floor_written: u64,
     pub(super) floor_mono: u64,
     pub(super) idle_since_mono: u64,
+    /// Where each device was heard last.
+    pub(super) hearers: BTreeMap<DeviceId, (ConnId, mpsc::Sender<Notice>)>,
+    /// Boots of which something was refused upstream, and whose devices have yet to be told so.
+    pub(super) news: BTreeSet<(StreamKey, u64)>,
 }
 
 /// What a turn has decided and not yet done.
@@ -159,11 +167,19 @@ impl Turner {
     fn answered(&mut self, answered: Answered, now_ns: i64, todo: &mut Decided) -> Outcome<()> {
         let item = self.item(answered.position)?;
         if item.birth {
-            self.book.birth_answered(&item, answered.refused.is_some());
+            self.book
+                .birth_answered(answered.position, &item, answered.refused);
         }
         let Some(reason) = answered.refused else {
             return Ok(());
         };
+        self.news.insert((item.stream.clone(), item.boot));
+        if reason::kept_upstream(reason, item.birth) {
+            tracing::warn!(stream = %item.stream, boot = item.boot, number = item.number, reason,
+                "refused upstream; it lies in quarantine there");
+            self.parts.metrics.refuse(reason);
+            return Ok(());
+        }
         tracing::warn!(stream = %item.stream, boot = item.boot, number = item.number, reason,
             "refused upstream; it lies in quarantine");
         let content = if item.birth {
@@ -206,8 +222,7 @@ impl Turner {
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             // Asked where streams are assigned: upstream.
             Message::Newest(_, reply) => drop(reply.send(None)),
-            // Nothing here depends on a connection.
-            Message::Gone(_) => {}
+            Message::Gone(conn) => self.hearers.retain(|_, (of, _)| *of != conn),
             Message::Stop(reply) => todo.stop = Some(reply),
         }
     }
@@ -221,11 +236,20 @@ impl Turner {
             content,
             at_mono_ns,
             door,
+            conn,
             can_be_told,
             token,
             reply,
             ..
         } = arrival;
+        if self
+            .hearers
+            .get(&stream.device)
+            .is_none_or(|(of, _)| *of != conn)
+        {
+            let hearer = (conn, reply.clone());
+            self.hearers.insert(stream.device.clone(), hearer);
+        }
         let metrics = self.parts.metrics.clone();
         metrics
             .bytes
@@ -343,7 +367,7 @@ impl Turner {
     }
 
     /// Only after the commit: acknowledgements leave here and nowhere else.
-    fn tell(&self, todo: &mut Decided) {
+    fn tell(&mut self, todo: &mut Decided) {
         let now = self.parts.clock.mono_ns();
         let mut fates = Fates::default();
         for Tell {
@@ -360,6 +384,13 @@ impl Turner {
             fates.add(reply, token, verdict);
         }
         fates.tell();
+        let hearers = &self.hearers;
+        self.news
+            .retain(|(stream, boot)| match hearers.get(&stream.device) {
+                Some((_, reply)) => !hint(reply, Notice::News(stream.clone(), *boot)),
+                // It asks when it is back.
+                None => false,
+            });
         for (stream, boot, reply) in todo.standings.drain(..) {
             notify(&reply, Notice::Standing(self.book.standing(&stream, boot)));
         }

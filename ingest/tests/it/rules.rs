@@ -31,9 +31,16 @@ fn a_birth_is_immutable_within_its_boot() {
         desk.birth(&other),
         (Verdict::Refused(Refusal::BootReused), "refused")
     );
-    // Its frames of that boot go to quarantine, acknowledged; another connection's do not.
-    assert_eq!(desk.frame(&frame(1, 0, NOW, 5)), durable("quarantined"));
+    // Its frames of that boot go to quarantine, and it is told; another connection's do not.
+    assert_eq!(
+        desk.frame(&frame(1, 0, NOW, 5)),
+        (Verdict::Refused(Refusal::BootReused), "quarantined")
+    );
     assert_eq!(desk.aside.last().unwrap().0.reason, "boot-reused");
+    assert_eq!(
+        desk.core.standing(&desk.stream, 1).refused,
+        [(0, 0, "boot-reused")]
+    );
     assert_eq!(
         desk.offer_as(2, true, content(&frame(1, 0, NOW, 6))),
         durable("live")

@@ -287,10 +287,10 @@ fn a_full_spool_refuses_absorbs_repeats_and_heals_when_the_node_takes() {
 }
 
 #[test]
-fn what_the_node_refuses_lies_in_quarantine_and_is_told() {
+fn what_the_node_refuses_is_told_and_lies_in_its_quarantine_or_in_ours() {
     runtime().block_on(async {
         let disk = FakeDisk::new();
-        let (spool, _) = open(Arc::new(disk.boot()), BOUNDS).unwrap();
+        let (spool, metrics) = open(Arc::new(disk.boot()), BOUNDS).unwrap();
         let mut sender = Sender::new(spool.handle(), 1);
         let stream = key("bed-7/ecg");
         for salt in [1, 2] {
@@ -333,6 +333,26 @@ fn what_the_node_refuses_lies_in_quarantine_and_is_told() {
         };
         assert_eq!(standing.durable, vec![(5, 5)]);
         assert_eq!(standing.refused, vec![(5, 5, "conflict")]);
+        assert!(sender.heard().is_none());
+        assert_eq!(sender.news, vec![(stream.clone(), 1)], "without a question");
+        // What the node does not keep is kept here.
+        let third = content(&frame(1, 6, seconds(1), 1));
+        sender.ask(&stream, third.clone()).await;
+        let third = payload_of(&third);
+        assert_eq!(items.recv().await.unwrap()[2], third);
+        let nack = Answer::Nack {
+            stream: stream.clone(),
+            boot: 1,
+            number: 6,
+            reason: "frame-leads".into(),
+        };
+        spool
+            .uplink()
+            .send(Said::Answers(vec![nack]))
+            .await
+            .unwrap();
+        while sender.standing(&stream, 1).await.refused.len() < 2 {}
+        until("nothing waits", || metrics.spool_frames.get() == 0).await;
         disk.crash();
         let mut kept = Vec::new();
         let dir = std::path::Path::new("/gateway/quarantine");
@@ -341,11 +361,8 @@ fn what_the_node_refuses_lies_in_quarantine_and_is_told() {
             Ok(())
         })
         .unwrap();
-        assert_eq!(kept.len(), 1);
-        assert_eq!(
-            (kept[0].0.reason.as_str(), &kept[0].1),
-            ("conflict", &second[2])
-        );
+        let kept: Vec<_> = kept.iter().map(|(q, p)| (q.reason.as_str(), p)).collect();
+        assert_eq!(kept, [("frame-leads", &third)], "the node has the conflict");
     });
 }
 

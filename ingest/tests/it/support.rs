@@ -272,6 +272,8 @@ pub(crate) struct Sender {
     reply: mpsc::Sender<Notice>,
     notices: mpsc::Receiver<Notice>,
     told: VecDeque<(u64, Verdict)>,
+    /// Boots of which there was news without a question.
+    pub(crate) news: Vec<(StreamKey, u64)>,
 }
 
 impl Sender {
@@ -285,12 +287,14 @@ impl Sender {
             reply,
             notices,
             told: VecDeque::new(),
+            news: Vec::new(),
         }
     }
 
     fn hear(&mut self, notice: Notice) {
         match notice {
             Notice::Fates(fates) => self.told.extend(fates),
+            Notice::News(stream, boot) => self.news.push((stream, boot)),
             other => panic!("not a fate: {other:?}"),
         }
     }
@@ -349,7 +353,7 @@ impl Sender {
 
     /// `None` after two seconds of silence.
     pub(crate) async fn fate(&mut self) -> Option<(u64, Verdict)> {
-        if self.told.is_empty() {
+        while self.told.is_empty() {
             let notice = tokio::time::timeout(Duration::from_secs(2), self.notices.recv()).await;
             self.hear(notice.ok()??);
         }
@@ -365,9 +369,12 @@ impl Sender {
             .standing(stream.clone(), boot, self.reply.clone())
             .await
             .unwrap();
-        match self.notices.recv().await {
-            Some(Notice::Standing(standing)) => standing,
-            other => panic!("not a standing: {other:?}"),
+        loop {
+            match self.notices.recv().await {
+                Some(Notice::Standing(standing)) => return standing,
+                Some(Notice::News(stream, boot)) => self.news.push((stream, boot)),
+                other => panic!("not a standing: {other:?}"),
+            }
         }
     }
 }

@@ -177,7 +177,8 @@ impl Gateway {
         for answered in self.book.answer(answer, self.now_ns) {
             let item = self.item(answered.position);
             if item.birth {
-                self.book.birth_answered(&item, answered.refused.is_some());
+                self.book
+                    .birth_answered(answered.position, &item, answered.refused);
             }
             if answered.refused.is_some() {
                 let number = (item.stream, item.boot, item.number);
@@ -394,4 +395,48 @@ fn the_known_birth_goes_before_the_frames_of_its_boot_on_every_connection() {
     let before = gateway.spooled.len();
     gateway.arrive(&stream, Content::Birth(birth(7)));
     assert_eq!(gateway.spooled.len(), before);
+}
+
+#[test]
+fn a_boot_that_was_refused_as_reused_stays_so_on_every_connection_and_across_a_restart() {
+    let (luck, mut node, mut gateway) = (FakeEntropy::new(1), Upstream::default(), Gateway::new());
+    let stream = key("bed-1/ecg");
+    let mut other = birth(7);
+    other.firmware = "2".into();
+    let frame = |seq| decode(Shape::Frame, frame(7, seq, 0, 0).encode().into());
+    let settle = |gateway: &mut Gateway, node: &mut Upstream| {
+        gateway.send(node);
+        while !node.wire.is_empty() {
+            node.work(&luck, false);
+            let answers = std::mem::take(&mut node.answers);
+            answers.into_iter().for_each(|a| gateway.hear(a));
+            gateway.send(node);
+        }
+    };
+    gateway.connect(&mut node);
+    gateway.arrive(&stream, Content::Birth(birth(7)));
+    settle(&mut gateway, &mut node);
+    // Not sent before the connection is cut: it lies before the other birth, so it is of the first.
+    gateway.arrive(&stream, frame(0));
+    gateway.arrive(&stream, Content::Birth(other.clone()));
+    settle(&mut gateway, &mut node);
+    assert_eq!(
+        gateway.book.standing(&stream, 7).refused,
+        [(BIRTH_NUMBER, BIRTH_NUMBER, "boot-reused")]
+    );
+    for round in 1..4 {
+        gateway.arrive(&stream, frame(round));
+        gateway.write_floor();
+        gateway.roll();
+        match round {
+            1 => gateway.restart(&mut node),
+            _ => gateway.connect(&mut node),
+        }
+        gateway.send(&mut node);
+        let said: Vec<_> = node.wire.iter().map(|(_, bytes, _)| bytes).collect();
+        // The node hears of the other birth before the frame that came after it, and can set it aside.
+        assert_eq!(said.len(), 2, "round {round}");
+        assert_eq!(said[0][..], other.encode()[..], "round {round}");
+        settle(&mut gateway, &mut node);
+    }
 }

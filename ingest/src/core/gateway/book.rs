@@ -296,9 +296,10 @@ impl Book {
         let known = if entry.birth {
             None
         } else {
-            line.memory.announcement(entry.boot)
+            line.memory.announcement(entry.boot, entry.position)
         };
-        let announced = known.filter(|_| !line.is_announced(entry.boot));
+        let announced = known.filter(|(_, refused)| !line.is_announced(entry.boot, *refused));
+        let (announced, refused) = announced.unzip();
         let (number, payload) = match &announced {
             Some(birth) => (BIRTH_NUMBER, birth.len()),
             None => (
@@ -328,7 +329,7 @@ impl Book {
         );
         self.flying_bytes += bytes;
         if birth {
-            line.announce(entry.boot);
+            line.announce(entry.boot, refused.unwrap_or_default());
         }
         match announced {
             Some(birth) => Turn::Sends(Next::Announce {
@@ -395,11 +396,11 @@ impl Book {
                 self.paused_until_ns = now_ns.saturating_add(pause);
                 return None;
             }
-            Some(reason) if !birth => {
+            Some(reason) => {
                 line.memory.refused(*boot, *number, reason::known(reason));
                 self.changed.insert(stream.clone());
             }
-            Some(_) | None => {}
+            None => {}
         }
         line.settle(position);
         self.unsettled -= 1;
@@ -407,15 +408,22 @@ impl Book {
         (birth || refused.is_some()).then_some(Answered { position, refused })
     }
 
-    /// What became of a birth, once it has been read again.
-    pub fn birth_answered(&mut self, item: &Item, refused: bool) {
+    /// What became of the birth at `position`, once it has been read again.
+    pub fn birth_answered(&mut self, position: u64, item: &Item, refused: Option<&str>) {
         let Some(line) = self.lines.get_mut(&item.stream) else {
             return;
         };
-        if refused {
-            line.memory.birth_refused(item.boot, &item.payload);
-        } else {
-            line.memory.birth_acknowledged(item.boot, &item.payload);
+        match refused {
+            Some(reason) => {
+                let reused = reason == reason::BOOT_REUSED;
+                let (boot, birth) = (item.boot, &item.payload);
+                line.memory.birth_refused(boot, position, birth, reused);
+                if reused {
+                    // It went out on this connection.
+                    line.announce(boot, true);
+                }
+            }
+            None => line.memory.birth_acknowledged(item.boot, &item.payload),
         }
         self.changed.insert(item.stream.clone());
     }

@@ -8,7 +8,7 @@
 //! Settled items leave at the front. A cut connection makes what flew wait again and puts the cursor at the
 //! front; so does a refusal that passes, for its item.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::memory::Memory;
 use crate::core::dedupe::Print;
@@ -46,8 +46,9 @@ pub struct Line {
     /// Frames in the queue that are not settled, and those of this turn that are not written yet.
     prints: BTreeSet<(u64, u64, Print)>,
     cursor: u64,
-    /// Boots whose birth has gone out on this connection.
-    announced: BTreeSet<u64>,
+    /// The birth that has gone out last for a boot on this connection; whether it is one that upstream has
+    /// refused.
+    announced: BTreeMap<u64, bool>,
     unsettled: u64,
 }
 
@@ -143,14 +144,16 @@ impl Line {
         flying.for_each(|e| e.state = State::Waiting);
     }
 
-    /// Whether a birth of this boot has gone out on this connection.
-    pub fn is_announced(&self, boot: u64) -> bool {
-        self.announced.contains(&boot)
+    /// Whether a birth of this boot has gone out on this connection; with `refused`, the one that upstream
+    /// has refused before.
+    pub fn is_announced(&self, boot: u64, refused: bool) -> bool {
+        let last = self.announced.get(&boot);
+        last.is_some_and(|was_refused| *was_refused == refused)
     }
 
     /// A birth of this boot goes out.
-    pub fn announce(&mut self, boot: u64) {
-        self.announced.insert(boot);
+    pub fn announce(&mut self, boot: u64, refused: bool) {
+        self.announced.insert(boot, refused);
     }
 
     /// Position of the oldest item that is not upstream.

@@ -27,6 +27,8 @@ pub struct KnownBoot {
     pub fate: Fate,
     /// Its birth as protobuf.
     pub birth: Option<Bytes>,
+    /// Where another birth of it lay that was refused upstream, and that birth.
+    pub reused: Option<(u64, Bytes)>,
     /// Inclusive ranges of seqs that are or were in the spool.
     pub durable: Vec<(u64, u64)>,
     /// Inclusive ranges of seqs that were refused upstream, newest last.
@@ -48,6 +50,7 @@ pub struct Known {
 struct Boot {
     birth: Option<Bytes>,
     fate: Fate,
+    reused: Option<(u64, Bytes)>,
     durable: RangeSet,
     refused: Vec<(u64, u64, &'static str)>,
     /// Which came first.
@@ -97,22 +100,34 @@ impl Memory {
         }
     }
 
-    /// Upstream refused this birth: it is not announced, and another may take its place.
-    pub fn birth_refused(&mut self, boot: u64, birth: &[u8]) {
-        if self.holds_birth(boot, birth) {
-            let boot = self.boot(boot);
+    /// Upstream refused this birth, which lay at `position`: it is not announced, and another may take its
+    /// place. With `reused` upstream knows another birth of the boot; what the device says from here on is
+    /// not of that one, and every connection has to say so again.
+    pub fn birth_refused(&mut self, boot: u64, position: u64, birth: &Bytes, reused: bool) {
+        let holds = self.holds_birth(boot, birth);
+        let boot = self.boot(boot);
+        if holds {
             (boot.birth, boot.fate) = (None, Fate::Open);
+        }
+        if reused && boot.reused.is_none() {
+            boot.reused = Some((position, birth.clone()));
         }
     }
 
     /// Upstream refused a frame for good.
     pub fn refused(&mut self, boot: u64, seq: u64, reason: &'static str) {
         let refused = &mut self.boot(boot).refused;
+        // Sent again after a crash, it is refused again.
+        let is_known = |(first, last, why): &(u64, u64, &str)| {
+            (*first..=*last).contains(&seq) && *why == reason
+        };
+        if refused.iter().any(is_known) {
+            return;
+        }
         match refused.last_mut() {
             Some((_, last, before)) if *before == reason && last.checked_add(1) == Some(seq) => {
                 *last = seq;
             }
-            Some((first, last, _)) if (*first..=*last).contains(&seq) => {}
             _ => refused.push((seq, seq, reason)),
         }
         if refused.len() > limits::ACK_RANGES_MAX {
@@ -120,12 +135,18 @@ impl Memory {
         }
     }
 
-    /// The birth to announce before the boot's frames.
-    pub fn announcement(&self, boot: u64) -> Option<Bytes> {
+    /// The birth to announce before the boot's frame at `position`: the one that upstream has, or the one
+    /// that it has refused and that this frame came after (then `true`).
+    pub fn announcement(&self, boot: u64, position: u64) -> Option<(Bytes, bool)> {
         let boot = self.boots.get(&boot)?;
-        boot.birth
-            .clone()
-            .filter(|_| boot.fate == Fate::Acknowledged)
+        match &boot.reused {
+            Some((since, birth)) if *since < position => Some((birth.clone(), true)),
+            _ => boot
+                .birth
+                .clone()
+                .filter(|_| boot.fate == Fate::Acknowledged)
+                .map(|birth| (birth, false)),
+        }
     }
 
     /// The `ack` topic's content.
@@ -154,6 +175,7 @@ impl Memory {
             boot: *number,
             fate: b.fate,
             birth: b.birth.clone(),
+            reused: b.reused.clone(),
             durable: b.durable.iter().collect(),
             refused: b.refused.clone(),
         });
@@ -170,6 +192,7 @@ impl Memory {
         for saved in known.boots {
             let boot = memory.boot(saved.boot);
             (boot.birth, boot.fate, boot.refused) = (saved.birth, saved.fate, saved.refused);
+            boot.reused = saved.reused;
             saved
                 .durable
                 .iter()

@@ -7,8 +7,8 @@ const PASSING: &[&str] = &["full", "unsure", "busy", "stopping"];
 
 /// Other reasons that a node gives, beside the rules of a payload.
 const RULES: &[&str] = &[
-    "boot-reused",
-    "conflict",
+    BOOT_REUSED,
+    CONFLICT,
     "not-authorised",
     "parts",
     "seq",
@@ -18,6 +18,16 @@ const RULES: &[&str] = &[
 
 /// What a reason that nobody here knows is called: labels are a finite set.
 const OTHER: &str = "refused";
+
+/// Another birth of this boot is known upstream.
+pub const BOOT_REUSED: &str = "boot-reused";
+/// Another content under this number is stored upstream.
+const CONFLICT: &str = "conflict";
+
+/// Whether the node that gives this reason has the item in its own quarantine, synced before it said so.
+pub fn kept_upstream(reason: &str, birth: bool) -> bool {
+    !birth && (reason == BOOT_REUSED || reason == CONFLICT)
+}
 
 /// The label of a reason.
 pub fn known(reason: &str) -> &'static str {

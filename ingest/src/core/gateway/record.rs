@@ -6,7 +6,9 @@
 //!  2 Frame | stream | boot u64 | seq u64 | recv i64 | print 16 | protobuf Frame to the end
 //!  3 Known | stream | recv i64 | boots u16 x boot
 //!            boot = boot u64 | fate u8 | birth u32 + bytes | ranges u16 x (first, last)
-//!                 | refused u16 x (first, last, reason name)
+//!                 | refused u16 x (first, last, reason name) | if fate has bit 2: reused
+//!            fate = 1: upstream has the birth; 2: it has refused another; 0, or both
+//!            reused = position u64 | birth u32 + bytes
 //!  4 Floor | position u64
 //! ```
 //!
@@ -27,6 +29,9 @@ const BIRTH: u8 = 1;
 const FRAME: u8 = 2;
 const KNOWN: u8 = 3;
 const FLOOR: u8 = 4;
+
+const ACKNOWLEDGED: u8 = 1;
+const REUSED: u8 = 2;
 
 /// The number of a birth within its boot, on the uplink and here; frames have their seq.
 pub const BIRTH_NUMBER: u64 = u64::MAX;
@@ -158,13 +163,12 @@ fn put_known(out: &mut Vec<u8>, known: &Known) {
     put_count(out, known.boots.len());
     for boot in &known.boots {
         out.extend(boot.boot.to_be_bytes());
-        out.push(match boot.fate {
+        let fate = match boot.fate {
             Fate::Open => 0,
-            Fate::Acknowledged => 1,
-        });
-        let birth = boot.birth.as_deref().unwrap_or_default();
-        out.extend(u32::try_from(birth.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend(birth);
+            Fate::Acknowledged => ACKNOWLEDGED,
+        };
+        out.push(fate | boot.reused.as_ref().map_or(0, |_| REUSED));
+        put_bytes(out, boot.birth.as_deref().unwrap_or_default());
         put_count(out, boot.durable.len());
         for (first, last) in &boot.durable {
             out.extend(first.to_be_bytes());
@@ -176,7 +180,16 @@ fn put_known(out: &mut Vec<u8>, known: &Known) {
             out.extend(last.to_be_bytes());
             put_text(out, reason);
         }
+        if let Some((position, birth)) = &boot.reused {
+            out.extend(position.to_be_bytes());
+            put_bytes(out, birth);
+        }
     }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(bytes);
 }
 
 fn take_bytes(from: &mut Bytes, len: usize) -> Outcome<Bytes> {
@@ -184,6 +197,11 @@ fn take_bytes(from: &mut Bytes, len: usize) -> Outcome<Bytes> {
         return Err(bad("ends early"));
     }
     Ok(from.split_to(len))
+}
+
+fn take_long(from: &mut Bytes) -> Outcome<Bytes> {
+    let len = from.try_get_u32().map_err(short)?;
+    take_bytes(from, usize::try_from(len).unwrap_or(usize::MAX))
 }
 
 fn take_text(from: &mut Bytes) -> Outcome<String> {
@@ -204,13 +222,15 @@ fn take_known(from: &mut Bytes) -> Outcome<Known> {
     let mut boots = Vec::new();
     for _ in 0..from.try_get_u16().map_err(short)? {
         let boot = from.try_get_u64().map_err(short)?;
-        let fate = match from.try_get_u8().map_err(short)? {
+        let flags = from.try_get_u8().map_err(short)?;
+        if flags & !(ACKNOWLEDGED | REUSED) != 0 {
+            return Err(bad(format!("fate {flags}")));
+        }
+        let fate = match flags & ACKNOWLEDGED {
             0 => Fate::Open,
-            1 => Fate::Acknowledged,
-            other => return Err(bad(format!("fate {other}"))),
+            _ => Fate::Acknowledged,
         };
-        let len = from.try_get_u32().map_err(short)?;
-        let birth = take_bytes(from, usize::try_from(len).unwrap_or(usize::MAX))?;
+        let birth = take_long(from)?;
         let mut durable = Vec::new();
         for _ in 0..from.try_get_u16().map_err(short)? {
             durable.push((
@@ -225,10 +245,15 @@ fn take_known(from: &mut Bytes) -> Outcome<Known> {
             refused.push((first, last, reason::known(&take_text(from)?)));
         }
         let birth = (!birth.is_empty()).then_some(birth);
+        let reused = match flags & REUSED {
+            0 => None,
+            _ => Some((from.try_get_u64().map_err(short)?, take_long(from)?)),
+        };
         boots.push(KnownBoot {
             boot,
             fate,
             birth,
+            reused,
             durable,
             refused,
         });
@@ -263,6 +288,7 @@ mod tests {
                 boot: 7,
                 fate: Fate::Acknowledged,
                 birth: Some(Bytes::from_static(b"birth")),
+                reused: Some((1 << 20, Bytes::from_static(b"other"))),
                 durable: vec![(0, 4), (6, u64::MAX)],
                 refused: vec![(5, 5, "conflict")],
             }],

@@ -47,7 +47,8 @@ pub const OPEN_MAX: usize = 384;
 pub const ASKED_MAX: usize = 64;
 // Notices for open publishes and for the open questions of [`News`] fit the connection's channel, and so
 // do answers of the exchange in its half of theirs.
-const _: () = assert!(OPEN_MAX + standing::ASKING_MAX < limits::CONNECTION_QUEUE);
+const _: () = assert!(OPEN_MAX + standing::ASKING_MAX <= limits::CONNECTION_OWED_MAX);
+const _: () = assert!(limits::CONNECTION_OWED_MAX < limits::CONNECTION_QUEUE);
 const _: () = assert!(OPEN_MAX + ASKED_MAX < limits::CONNECTION_QUEUE / 2);
 const _: () = assert!((limits::INFLIGHT_MAX as usize) < OPEN_MAX);
 
@@ -91,6 +92,8 @@ pub enum Input {
     Fate(u64, Verdict),
     /// The answer to [`Act::Ask`].
     Standing(Standing),
+    /// There is news about a boot, without an offer that was open.
+    News(StreamKey, u64),
     /// The exchange answers or delivers.
     Exchange(ToClient),
     /// The answer to [`Act::Reply`], by its token.
@@ -359,6 +362,11 @@ impl Session {
             (State::Up, Input::Replied(token, replied)) => self.replied(token, replied, fx),
             (State::Up, Input::Exchange(heard)) => self.hear(heard, fx),
             (State::Up, Input::Standing(standing)) => self.standing(&standing, fx),
+            (State::Up, Input::News(stream, boot)) => {
+                if self.hears_acks_of(&stream.device) {
+                    self.news.note(&stream, boot, false);
+                }
+            }
             (State::Up, Input::Live(live)) => self.live(&live, fx),
             (State::Up, Input::Tick) => self.tick(now_ns, registry, fx),
             (State::Up, Input::TooOften) => {}

@@ -210,6 +210,10 @@ impl Connection {
                     let standing = Input::Standing(standing);
                     self.take(standing, now_ns, &mut scratch).await;
                 }
+                Notice::News(stream, boot) => {
+                    let news = Input::News(stream, boot);
+                    self.take(news, now_ns, &mut scratch).await;
+                }
             }
             next = match self.fx.out.len() < WRITE {
                 true => self.notices.try_recv().ok(),
