@@ -41,6 +41,7 @@ use crate::{
     births::Births,
     folder::Folder,
     keyring::Keyring,
+    memory::Memory,
     observe::Readiness,
     settings::Settings,
     tail::{Tail, Tap},
@@ -74,6 +75,8 @@ pub struct House {
     pub catalogue: Arc<Catalogue>,
     /// The log.
     pub ledger: Ledger,
+    /// What gateways remember of it.
+    pub memory: Arc<Memory>,
     /// Anchors.
     pub notary: Arc<Notary>,
     /// The query service.
@@ -302,6 +305,7 @@ pub fn start(
         ledger,
         trail,
         directory,
+        memory,
         notary: notary_slot,
         ..
     } = archive;
@@ -373,6 +377,7 @@ pub fn start(
         directory,
         catalogue,
         ledger,
+        memory,
         notary,
         service,
         ingest,

@@ -45,6 +45,8 @@ rooms! {
     control => "control.sock",
     /// Held by the one server of the folder.
     lock => "lock",
+    /// What gateways remembered otherwise.
+    rollback => "rollback.json",
     /// Settings.
     settings => "chordae.toml",
 }

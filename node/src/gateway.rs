@@ -27,6 +27,7 @@ use chordae_ingest::{
     fanout::NoFanout,
     gateway::{
         devices::Devices,
+        keepsake::Keepsake,
         link,
         metrics::GatewayMetrics,
         spool::{self, Spool},
@@ -104,12 +105,15 @@ impl Gateway {
             metrics: registry,
         };
         let (disk, list) = (Arc::clone(&seams.disk), data.join("devices.json"));
-        let (spool, exchange, devices) = apart(move || {
-            let devices = Devices::open(disk, list)?;
+        let kept = data.join("checkpoint");
+        let (spool, exchange, devices, keepsake) = apart(move || {
+            let devices = Devices::open(Arc::clone(&disk), list)?;
+            let keepsake = Keepsake::open(disk, kept)?;
             Ok((
                 Spool::open(parts)?,
                 Exchange::open(exchange_parts)?,
                 Arc::new(devices),
+                Arc::new(keepsake),
             ))
         })
         .await?;
@@ -141,6 +145,7 @@ impl Gateway {
             spool: spool.uplink(),
             exchange: exchange.handle(),
             devices: Arc::clone(&devices),
+            keepsake,
             clock: Arc::clone(&seams.clock),
             entropy: Arc::clone(&seams.entropy),
             metrics: gateway.clone(),

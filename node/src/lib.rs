@@ -31,6 +31,7 @@ pub mod keyfile;
 pub mod keyring;
 pub mod listen;
 pub mod log;
+pub mod memory;
 pub mod observe;
 mod paced;
 pub mod reading;

@@ -8,7 +8,7 @@ use chordae_base::{
     seams::{Clock, Threads, real},
 };
 use chordae_ingest::{
-    core::ports::Registry,
+    core::ports::{Checkpoints, Registry},
     doors::{
         mqtt::{DoorParts, DoorSettings, MqttDoor},
         tls::Tls,
@@ -292,6 +292,15 @@ impl Server {
     /// Completes when ingest or the exchange has failed: nothing can be acknowledged any more.
     pub async fn failed(&self) {
         tokio::select! {
+    /// Completes when a gateway remembers what the ledger does not begin with, and says why: the process is to end
+    /// as by a crash, without sealing or anchoring anything more.
+    ///
+    /// # Errors
+    /// When that could not be written down.
+    pub async fn set_back(&self) -> Outcome<String> {
+        self.house.memory.set_back().await
+    }
+
             () = self.house.ingest.ended() => {}
             () = self.house.exchange.ended() => {}
         }
@@ -342,7 +351,8 @@ async fn zmq_doors(
         Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
         Arc::clone(clock),
         metrics.clone(),
-    );
+    )
+    .remembering(Arc::clone(&house.memory) as Arc<dyn Checkpoints>);
     let door = |listen, tls| zmq::DoorSettings {
         listen,
         tls,

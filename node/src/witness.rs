@@ -22,13 +22,13 @@ use std::{
 
 use chordae_anchor::Ledger;
 use chordae_base::{
-    Failure, Outcome,
+    Failure, Outcome, limits,
     seams::{Disk, write_atomic},
 };
 use chordae_chain::checkpoint::{self, Checkpoint};
 
 /// Bytes of a checkpoint.
-const TEXT_MAX: u64 = 64 * 1024;
+const TEXT_MAX: u64 = limits::CHECKPOINT_BYTES_MAX as u64;
 
 /// See the module.
 #[derive(Clone)]
@@ -110,8 +110,14 @@ impl Witness {
     /// # Errors
     /// `Io`; the next start then asks again.
     pub fn accept(&self, ledger: &Ledger, time_ms: u64) -> Outcome<()> {
-        let seen = self.disk.read(&self.path, TEXT_MAX);
-        let seen = seen.map_err(|e| Failure::os(self.path.display(), &e))?;
+        let seen = match self.disk.read(&self.path, TEXT_MAX) {
+            Ok(seen) => seen,
+            // It was a gateway that remembered.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return self.keep(&ledger.checkpoint());
+            }
+            Err(e) => return Err(Failure::os(self.path.display(), &e)),
+        };
         let mut aside = self.path.clone().into_os_string();
         aside.push(format!(".until-{time_ms}"));
         write_atomic(&*self.disk, Path::new(&aside), &seen)

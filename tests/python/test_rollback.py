@@ -6,7 +6,8 @@ import urllib.request
 
 import pytest
 
-from conftest import SETTINGS, Server, party, run, sim, trust
+from conftest import SETTINGS, SIM as SIM_BIN, Server, party, run, sim, trust, wait_until
+from test_gateway import SERVER, Gateway, drained, free_port
 
 SIM = ("--device", "bed-1", "--stream", "ecg", "--leads", "2", "--rate", "100", "--speed", "20")
 
@@ -87,3 +88,87 @@ def test_the_control_goes_on_without_a_memory(server, tmp_path):
     (tmp_path / "witness").unlink()
     with server:
         assert not server.reading
+
+
+class House:
+    """A server and a gateway before one device, with no witness but the gateway."""
+
+    def __init__(self, path):
+        self.path = path
+        zmq, probes = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        # The probes stay where they are when the server starts anew.
+        text = SERVER.format(zmq_tls="off", zmq_plain=zmq).replace('listen = "127.0.0.1:0"', f'listen = "{probes}"')
+        self.probes, self.server = probes, Server(path / "data", settings=text)
+        self.gateway = Gateway(path / "gateway", f"zmq://{zmq}")
+        self.memory = self.gateway.folder / "checkpoint"
+        with self.server:
+            self.server.cli("device", "add", "ward-1", "--kind", "gateway", "--out", path / "keys")
+            self.server.cli("device", "add", "bed-1", "--gateway", "ward-1", "--out", path / "certs")
+
+    def day(self):
+        """Samples over the gateway, until it has been given a checkpoint that covers more than the one before."""
+        before = self.memory.read_text() if self.memory.exists() else ""
+        self.gateway.start()
+        wait_until(lambda: self.gateway.get("/readyz")[0] == 200)
+        run("--url", self.gateway.mqtt, *SIM, "--for", "90s", binary=SIM_BIN)
+        drained(self.gateway)
+        wait_until(lambda: self.memory.exists() and self.memory.read_text() != before, 60)
+        self.gateway.stop()
+
+    def ready(self):
+        return code(f"http://{self.probes}/readyz")
+
+    def connects(self):
+        """The gateway has said what it remembers, and was given what is there now."""
+        self.gateway.start()
+        now = self.server.folder / "ledger" / "checkpoint"
+        wait_until(lambda: self.memory.read_text() == now.read_text(), 60)
+
+
+def test_what_a_gateway_remembers_shuts_the_doors_of_a_restored_folder(tmp_path):
+    house = House(tmp_path)
+    server, gateway = house.server, house.gateway
+    with server:
+        house.day()
+    shutil.copytree(server.folder, tmp_path / "backup", ignore=shutil.ignore_patterns("*.sock"))
+    with server:
+        house.day()
+    newer = house.memory.read_text()
+
+    # The control: an untouched folder stays whole.
+    server.start()
+    house.connects()
+    assert house.ready()[0] == 200 and not (server.folder / "rollback.json").exists()
+    gateway.stop()
+    server.stop()
+
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "backup", server.folder)
+    newer = house.memory.read_text()
+    server.start()
+    assert not server.reading, "nobody knows yet"
+    gateway.start()
+    wait_until(lambda: house.ready()[0] == 503 and "set back" in house.ready()[1], 60)
+    assert "gateway ward-1" in house.ready()[1]
+    assert house.memory.read_text() == newer, "it was not made to forget"
+    status = server.cli("status").stdout
+    assert "set back" in status and "ward-1" in status
+
+    # The next start knows by itself.
+    gateway.stop()
+    server.stop()
+    server.start()
+    assert "gateway ward-1" in server.reading
+    assert "zmq-plain" not in server.doors and "mqtt-plain" not in server.doors
+    server.cli("rollback", "accept", "--reason", "the newer folder is lost")
+    assert server.process.wait(timeout=30) == 0
+
+    # Accepted is accepted, also when the gateway says it again; then it remembers the new history.
+    server.start()
+    assert not server.reading
+    house.connects()
+    assert house.memory.read_text() != newer
+    gateway.stop()
+    house.day()
+    assert house.ready()[0] == 200
+    server.stop()

@@ -96,6 +96,19 @@ pub trait History: Send + Sync {
     ) -> Outcome<Option<bool>>;
 }
 
+/// The log of the house, for gateways: they keep its newest checkpoint outside the data folder, and say so when
+/// they connect.
+pub trait Checkpoints: Send + Sync {
+    /// The newest checkpoint, as signed; durable.
+    fn newest(&self) -> String;
+    /// What a gateway was given once. May block on the disk.
+    ///
+    /// # Errors
+    /// When the log does not begin with it: the folder was set back, nothing more may be taken, and whoever
+    /// implements this sees to it.
+    fn remembered(&self, gateway: &DeviceId, text: &str) -> Outcome<()>;
+}
+
 /// The newest live frame of a stream, for `stream assign`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newest {

@@ -16,7 +16,11 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use chordae_base::{DeviceId, FailureKind, Outcome, seams::Clock};
 
-use super::{devices::Devices, uplink::apart};
+use super::{
+    devices::Devices,
+    keepsake::Keepsake,
+    uplink::{Parts, apart},
+};
 use crate::{
     core::{
         gateway::wire::{self, Heard},
@@ -32,6 +36,7 @@ const COMMAND_LIFE_NS: i64 = 86_400 * chordae_base::time::SECOND_NS;
 pub(super) struct Courier<'a> {
     exchange: &'a ExchangeHandle,
     devices: &'a Arc<Devices>,
+    keepsake: &'a Arc<Keepsake>,
     clock: &'a dyn Clock,
     /// Replies that have gone out on this connection.
     replied: BTreeSet<String>,
@@ -40,15 +45,12 @@ pub(super) struct Courier<'a> {
 }
 
 impl<'a> Courier<'a> {
-    pub(super) fn new(
-        exchange: &'a ExchangeHandle,
-        devices: &'a Arc<Devices>,
-        clock: &'a dyn Clock,
-    ) -> Self {
+    pub(super) fn new(parts: &'a Parts) -> Self {
         Self {
-            exchange,
-            devices,
-            clock,
+            exchange: &parts.exchange,
+            devices: &parts.devices,
+            keepsake: &parts.keepsake,
+            clock: &*parts.clock,
             replied: BTreeSet::new(),
             said: BTreeMap::new(),
         }
@@ -91,6 +93,13 @@ impl<'a> Courier<'a> {
                 let devices = Arc::clone(self.devices);
                 apart(move || devices.replace(listed)).await?;
                 self.deliver(out).await?;
+            }
+            Heard::Checkpoint(text) => {
+                let keepsake = Arc::clone(self.keepsake);
+                // A full disk must not end the connection: it is by the node's taking that it heals.
+                if let Err(why) = apart(move || keepsake.keep(text)).await {
+                    tracing::warn!(%why, "the newest checkpoint of the node is not kept");
+                }
             }
             Heard::Answer(_) | Heard::Other => {}
         }

@@ -19,11 +19,13 @@
 //! | `quarantine/` | refused items, and what a 3.1.1 device sent malformed | a second copy, never none |
 //! | `mqtt/` | the exchange: commands, replies, status, sessions | as in a node |
 //! | `devices.json` | the devices behind this gateway, as last told | the list before, or the new one |
+//! | `checkpoint` | the newest checkpoint of the node's log | the one before, or the new one |
 //!
 //! After a start everything above the newest written floor is sent again: the node absorbs what it has.
 
 mod courier;
 pub mod devices;
+pub mod keepsake;
 pub mod link;
 pub mod metrics;
 pub mod spool;

@@ -29,6 +29,7 @@ use tokio::{
 use super::{
     courier::Courier,
     devices::Devices,
+    keepsake::Keepsake,
     link::{self, Socket, Target},
     metrics::GatewayMetrics,
     spool::Said,
@@ -74,6 +75,8 @@ pub struct Parts {
     pub exchange: ExchangeHandle,
     /// Who is behind this gateway.
     pub devices: Arc<Devices>,
+    /// What the node's log was, for it to be asked.
+    pub keepsake: Arc<Keepsake>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter.
@@ -130,6 +133,8 @@ async fn connection(
     time::timeout_at(deadline, talk.shake())
         .await
         .map_err(|_| late())??;
+    // Before any item: a node that was set back is to see it before it takes more.
+    zmtp::message(&wire::checkpoint(&parts.keepsake.text()), &mut talk.out);
     let (out, items) = mpsc::channel(limits::UPLINK_ITEMS_MAX);
     tell(&parts.spool, Said::Connected(out)).await?;
     parts.metrics.connects.inc();
@@ -186,7 +191,7 @@ impl<'a> Talk<'a> {
             zmtp,
             input: BytesMut::new(),
             out,
-            courier: Courier::new(&parts.exchange, &parts.devices, &*parts.clock),
+            courier: Courier::new(parts),
             parts,
             heard: Instant::now(),
             told: false,

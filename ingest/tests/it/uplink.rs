@@ -23,6 +23,7 @@ use chordae_ingest::{
     exchange::{self, Exchange},
     gateway::{
         devices::Devices,
+        keepsake::Keepsake,
         link,
         metrics::GatewayMetrics,
         spool::{self, Said, Spool},
@@ -46,6 +47,7 @@ struct House {
     spool: Spool,
     exchange: Exchange,
     devices: Arc<Devices>,
+    disk: Arc<dyn Disk>,
     metrics: GatewayMetrics,
     stop: watch::Sender<bool>,
     trouble: watch::Receiver<Option<String>>,
@@ -78,7 +80,8 @@ impl House {
             metrics: registry,
         })
         .unwrap();
-        let devices = Arc::new(Devices::open(disk, "/gateway/devices.json".into()).unwrap());
+        let list = "/gateway/devices.json".into();
+        let devices = Arc::new(Devices::open(Arc::clone(&disk), list).unwrap());
         let (stop, stopped) = watch::channel(false);
         let (troubled, trouble) = watch::channel(None);
         let parts = uplink::Parts {
@@ -88,6 +91,7 @@ impl House {
             spool: spool.uplink(),
             exchange: exchange.handle(),
             devices: Arc::clone(&devices),
+            keepsake: Arc::new(keepsake(&disk)),
             clock: Arc::new(OsClock),
             entropy: Arc::new(FakeEntropy::new(2)),
             metrics: metrics.clone(),
@@ -97,11 +101,16 @@ impl House {
             spool,
             exchange,
             devices,
+            disk,
             metrics,
             stop,
             trouble,
         }
     }
+}
+
+fn keepsake(disk: &Arc<dyn Disk>) -> Keepsake {
+    Keepsake::open(Arc::clone(disk), "/gateway/checkpoint".into()).unwrap()
 }
 
 /// The node's end of one connection.
@@ -110,6 +119,8 @@ struct Peer<S> {
     zmtp: Zmtp,
     input: BytesMut,
     identity: Bytes,
+    /// What it said that it was given to keep.
+    kept: Bytes,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
@@ -120,6 +131,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             zmtp,
             input: BytesMut::new(),
             identity: Bytes::new(),
+            kept: Bytes::new(),
         };
         let mut out = BytesMut::new();
         peer.zmtp.begin(&mut out);
@@ -128,6 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             peer.socket.write_all(&out.split()).await.unwrap();
             if let Some(Event::Ready { identity, .. }) = event {
                 peer.identity = identity;
+                let first = peer.hear().await;
+                assert_eq!(&first[0][..], b"checkpoint", "before anything else");
+                peer.kept = first[1].clone();
                 return peer;
             }
             if event.is_none() {
@@ -400,6 +415,39 @@ fn a_node_that_shakes_hands_and_leaves_is_not_stormed() {
             .ok();
         // With pauses of 50 ms, 100 ms, 200 ms, ... at least; without growth there would be dozens.
         assert!((1..=7).contains(&connections), "{connections} connections");
+        house.stop.send_replace(true);
+    });
+}
+
+#[test]
+fn the_newest_checkpoint_is_kept_and_said_first_on_every_connection() {
+    runtime().block_on(async {
+        let (listener, url) = listener().await;
+        let house = House::start(&url, None);
+        let mut sender = Sender::new(house.spool.handle(), 1);
+        // An item waits; the checkpoint goes before it all the same (see `greet`).
+        let made = content(&frame(7, 0, seconds(1), 1));
+        sender.ask(&key("bed-7/ecg"), made).await;
+        let mut given = Bytes::new();
+        for n in 0..3 {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut node = Peer::greet(socket).await;
+            assert_eq!(node.kept, given, "connection {n}");
+            for text in ["an older one", "the newest"] {
+                given = format!("{text} of {n}").into();
+                node.say(&[b"checkpoint", &given]).await;
+            }
+            let text = || keepsake(&house.disk).text();
+            until("it is kept", || text().as_bytes() == given).await;
+        }
+        // One that is too long is none.
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut node = Peer::greet(socket).await;
+        let long = vec![b'x'; limits::CHECKPOINT_BYTES_MAX + 1];
+        node.say(&[b"checkpoint", &long]).await;
+        drop(node);
+        let (socket, _) = listener.accept().await.unwrap();
+        assert_eq!(Peer::greet(socket).await.kept, given);
         house.stop.send_replace(true);
     });
 }

@@ -1,12 +1,21 @@
 //! What becomes of frames that a ZeroMQ peer sends twice, out of order, with extreme codes, or all over again:
 //! rows Z12, Z15 and Z18, on real sockets.
 
+use bytes::Bytes;
 use chordae_base::wire::Frame;
+use chordae_ingest::core::{
+    identify::Peer,
+    ports::DeviceKind,
+    zmq::{
+        outgoing::Outgoing,
+        session::{Act, Input},
+    },
+};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::{
     support::{House, frame, runtime, until},
-    zmq_session::BIRTH,
+    zmq_session::{BIRTH, Talk, id},
     zmq_ward::{Dealer, Heard, ZmqWard, live},
 };
 
@@ -123,4 +132,35 @@ fn z18_a_replayed_session_adds_nothing() {
         replay.acks(ECG, 1, 0..40).await;
         assert_eq!(ward.logged().len(), 40);
     });
+}
+
+#[test]
+fn a_gateway_says_what_it_was_given_to_keep_and_nobody_else_may() {
+    let mut ward = Talk::up(Peer::Certified(DeviceKind::Gateway, id("ward-3")), "ward-3");
+    ward.said();
+    ward.say(&[b"checkpoint", b"text"]);
+    let asked = Act::Remembered(id("ward-3"), "text".into());
+    assert!(ward.acts.contains(&asked), "{:?}", ward.acts);
+    assert!(
+        ward.said().is_empty(),
+        "nothing is given before it has been looked at"
+    );
+    ward.take(Input::Checkpoint("newer".into()));
+    assert_eq!(ward.said(), [Outgoing::Checkpoint("newer".into())]);
+    for (peer, name) in [
+        (Peer::Certified(DeviceKind::Device, id("bed-7")), "bed-7"),
+        (Peer::Plain, "anyone"),
+    ] {
+        let mut talk = Talk::up(peer, name);
+        talk.said();
+        talk.say(&[b"checkpoint", b"text"]);
+        let nack = Outgoing::Nack(Bytes::from_static(b"text"), None, "parts");
+        assert_eq!(talk.said(), [nack]);
+        assert!(
+            !talk
+                .acts
+                .iter()
+                .any(|act| matches!(act, Act::Remembered(..)))
+        );
+    }
 }

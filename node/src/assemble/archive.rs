@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Two things can keep a start from taking anything new while all this is whole: a folder that was set back
-//! (`witness`), and a write-ahead log that cannot be written. Then the archive is served as a [`Reading`]: the
+//! (`witness`, `memory`), and a write-ahead log that cannot be written. Then the archive is served as a [`Reading`]: the
 //! doors stay shut, nothing is sealed or anchored, readers are answered and their readings are in the trail.
 
 use std::{
@@ -29,6 +29,7 @@ use crate::{
     adapters::{Chunks, Log, Records, Who},
     folder::Folder,
     keyring::Keyring,
+    memory::Memory,
     observe::Readiness,
     settings::Settings,
     witness::Witness,
@@ -45,6 +46,8 @@ pub(super) struct Archive {
     pub(super) trail: Trail,
     pub(super) directory: Arc<Directory>,
     pub(super) witness: Option<Witness>,
+    /// What gateways remember of the log.
+    pub(super) memory: Arc<Memory>,
     /// Who hears of new links, once it runs.
     pub(super) notary: Arc<OnceLock<Arc<Notary>>>,
 }
@@ -86,6 +89,7 @@ pub struct Reading {
     keys: Keyring,
     trail: Trail,
     witness: Option<Witness>,
+    memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
 }
 
@@ -151,6 +155,7 @@ impl Archive {
             "" => None,
             path => Some(Witness::new(disk(), Path::new(path), home.root())?),
         };
+        let memory = Memory::open(disk(), home.rollback(), ledger.clone())?;
         let archive = Self {
             keys,
             who,
@@ -161,6 +166,7 @@ impl Archive {
             trail,
             directory,
             witness,
+            memory: Arc::new(memory),
             notary,
         };
         Ok((archive, recall))
@@ -169,7 +175,11 @@ impl Archive {
     /// Why the folder is not what it was, if somebody remembers it otherwise.
     pub(super) fn set_back(&self) -> Outcome<Option<Shut>> {
         let why = self.witness.as_ref().map(|w| w.contradicts(&self.ledger));
-        Ok(why.transpose()?.flatten().map(Shut::SetBack))
+        let why = match why.transpose()?.flatten() {
+            Some(why) => Some(why),
+            None => self.memory.contradicts()?,
+        };
+        Ok(why.map(Shut::SetBack))
     }
 
     /// From now on the witness sees every checkpoint. One that cannot be written is said, and stops nothing.
@@ -241,6 +251,7 @@ impl Archive {
             keys: self.keys,
             trail: self.trail,
             witness: self.witness,
+            memory: self.memory,
             clock: Arc::clone(&seams.clock),
         })
     }
@@ -248,13 +259,14 @@ impl Archive {
 
 impl Reading {
     /// The operator takes a folder that was set back for what it is: that is written into the trail, then
-    /// the witness sees the ledger as it stands, and keeps what it saw before under another name. The next
-    /// start goes on from here. Blocks. A crash in between leaves the folder to be accepted again.
+    /// the witness sees the ledger as it stands, and keeps what it saw before under another name; what a gateway
+    /// remembers is kept as accepted. The next start goes on from here. Blocks. A crash in between leaves the
+    /// folder to be accepted again.
     ///
     /// # Errors
     /// `Refused` if it was not set back; `Io`.
     pub fn accept(&self, reason: &str) -> Outcome<()> {
-        let (Shut::SetBack(why), Some(witness)) = (&self.shut, &self.witness) else {
+        let Shut::SetBack(why) = &self.shut else {
             return Err(Failure::refused("this folder was not set back"));
         };
         let fits = !reason.is_empty() && reason.len() <= limits::TRAIL_FORMAT_BYTES_MAX / 2;
@@ -275,7 +287,10 @@ impl Reading {
             outcome: "accepted".into(),
             rows: None,
         })?;
-        witness.accept(&self.ledger, time_ms)?;
+        self.memory.accept()?;
+        if let Some(witness) = &self.witness {
+            witness.accept(&self.ledger, time_ms)?;
+        }
         tracing::warn!(why, reason, "an operator has accepted the folder as it is");
         Ok(())
     }

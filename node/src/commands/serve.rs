@@ -1,7 +1,9 @@
 //! `chordae serve`: the parts of `assemble.rs` behind their sockets, until SIGTERM or Ctrl-C.
 
 use std::{
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -45,6 +47,7 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
                 () = server.failed() => tracing::error!("a part has failed; stopping"),
+                why = server.set_back() => return anew(&why?),
             }
             server.stop().await?;
         }
@@ -59,6 +62,18 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
         }
     }
     Ok(Verdict::Done)
+}
+
+/// The process becomes a new one, which finds why in the folder and only reads: as by a crash, so that nothing is
+/// sealed or anchored on the way.
+fn anew(why: &str) -> Outcome<Verdict> {
+    say(format!("starting anew: {why}"));
+    let mut words = std::env::args_os();
+    let program = words.next().unwrap_or_else(|| "chordae".into());
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(program));
+    // It comes back only when it fails.
+    let failed = Command::new(program).args(words).exec();
+    Err(Failure::os(format!("{why} and start anew"), &failed))
 }
 
 fn data_folder(args: &ServeArgs) -> Outcome<PathBuf> {

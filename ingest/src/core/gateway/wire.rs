@@ -7,6 +7,7 @@
 //!                                                                 (or with when it lapses, i64 ns)
 //!                                                            replied device id
 //!                                                            devices json
+//!      checkpoint  text                                      checkpoint text
 //! ```
 //!
 //! Numbers are u64, the receive time i64, big-endian. What cannot be read is ignored and counted: a node of
@@ -60,6 +61,8 @@ pub enum Heard {
     },
     /// The devices behind this gateway: replaces what was known.
     Devices(Vec<Listed>),
+    /// The newest checkpoint of the node's log, to be kept.
+    Checkpoint(String),
     /// Something that this version does not know.
     Other,
 }
@@ -113,6 +116,14 @@ pub fn command_taken(device: &DeviceId, id: &str) -> Parts {
     ]
 }
 
+/// What this gateway was given to keep, or nothing; first on every connection.
+pub fn checkpoint(kept: &str) -> Parts {
+    vec![
+        Bytes::from_static(b"checkpoint"),
+        Bytes::copy_from_slice(kept.as_bytes()),
+    ]
+}
+
 /// Reads a message.
 pub fn read(parts: &[Bytes]) -> Heard {
     understood(parts).unwrap_or(Heard::Other)
@@ -139,6 +150,9 @@ fn understood(parts: &[Bytes]) -> Option<Heard> {
             id: text(id)?.to_owned(),
         }),
         [b"devices", json] => devices(json).map(Heard::Devices),
+        [b"checkpoint", checkpoint] if checkpoint.len() <= limits::CHECKPOINT_BYTES_MAX => {
+            Some(Heard::Checkpoint(text(checkpoint)?.to_owned()))
+        }
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 //! cmd      {device}  JSON  [when it lapses, i64: to gateways]
 //! replied  {device}  id
 //! devices  JSON
+//! checkpoint  text                                            to a gateway that keeps it
 //! ```
 
 use bytes::{Bytes, BytesMut};
@@ -33,6 +34,8 @@ pub enum Outgoing {
     Replied(DeviceId, String),
     /// Who is behind this gateway, as JSON.
     Devices(Bytes),
+    /// The newest checkpoint of our log, to be kept.
+    Checkpoint(String),
     /// Are you there?
     Ping,
     /// Yes.
@@ -69,6 +72,7 @@ impl Outgoing {
                 zmtp::message(&[b"replied", device, id.as_bytes()], out);
             }
             Self::Devices(json) => zmtp::message(&[&b"devices"[..], json], out),
+            Self::Checkpoint(text) => zmtp::message(&[b"checkpoint", text.as_bytes()], out),
             Self::Ping => zmtp::ping(b"", out),
             Self::Pong(context) => zmtp::pong(context, out),
         }

@@ -5,6 +5,7 @@
 //! status       {device}           online|offline
 //! reply        {device}           id       JSON
 //! cmd-ack      {device}           id
+//! checkpoint   text               from a gateway: what it was given last, or nothing
 //! ```
 
 use bytes::{Buf, Bytes};
@@ -20,6 +21,16 @@ pub const BIRTH: u64 = u64::MAX;
 
 /// Reason of a frame that claims the number of the birth.
 const SEQ: &str = "seq";
+
+/// The text of a `checkpoint`, if that is what it is: all that a gateway says about nobody's device.
+pub fn checkpoint(parts: &[Bytes]) -> Option<String> {
+    let [word, checkpoint] = parts else {
+        return None;
+    };
+    let fits = checkpoint.len() <= limits::CHECKPOINT_BYTES_MAX;
+    let is_one = fits && word.as_ref() == b"checkpoint";
+    text(checkpoint).filter(|_| is_one).map(str::to_owned)
+}
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,6 +38,8 @@ pub enum Input {
     Commands(Vec<CommandLine>),
     /// The reply has been kept, or nobody waits for it.
     Replied(DeviceId, String),
+    /// The newest checkpoint of our log, for a gateway whose own has been looked at.
+    Checkpoint(String),
     /// Bytes that are no message: the connection ends.
     Broken(Broken),
     /// The house ends it, with the reason for the count.
@@ -70,6 +72,9 @@ pub enum Act {
     Reply(DeviceId, String, Bytes),
     /// A command has been delivered.
     Delivered(DeviceId, String),
+    /// What this gateway was given to keep (nothing: an empty text) is to be held against our log before
+    /// anything else; then [`Input::Checkpoint`].
+    Remembered(DeviceId, String),
     /// Others' commands are wanted than before: see [`Session::wants`].
     Look,
     /// This is whose session it is: the one before is cut.
@@ -123,6 +128,8 @@ pub struct Session {
     serves: BTreeSet<DeviceId>,
     /// Commands sent on this connection.
     sent: BTreeSet<(DeviceId, String)>,
+    /// The checkpoint that this gateway keeps; `None` before it has said what it kept.
+    keeps: Option<String>,
 }
 
 impl Session {
@@ -140,6 +147,7 @@ impl Session {
             paused_until_ns: 0,
             serves: BTreeSet::new(),
             sent: BTreeSet::new(),
+            keeps: None,
         }
     }
 
@@ -171,6 +179,11 @@ impl Session {
     /// it.
     pub fn is_direct(&self) -> bool {
         self.rights.gateway().is_none()
+    }
+
+    /// Whether the peer is a gateway that keeps checkpoints, and has another one than `newest`.
+    pub fn keeps_another(&self, newest: &str) -> bool {
+        self.keeps.as_ref().is_some_and(|kept| kept != newest)
     }
 
     /// Whose commands are wanted.
@@ -215,6 +228,10 @@ impl Session {
             (State::Up, Input::Replied(device, id)) => {
                 acts.push(Act::Send(Outgoing::Replied(device, id)));
             }
+            (State::Up, Input::Checkpoint(text)) => {
+                self.keeps = Some(text.clone());
+                acts.push(Act::Send(Outgoing::Checkpoint(text)));
+            }
             (State::Up, Input::Room) => self.paused_until_ns = 0,
             (State::Up, Input::Tick) => self.tick(now_ns, registry, &mut acts),
         }
@@ -248,6 +265,9 @@ impl Session {
     }
 
     fn message(&mut self, parts: &[Bytes], registry: &dyn Registry, acts: &mut Vec<Act>) {
+        if let (Some(gateway), Some(text)) = (self.rights.gateway(), parts::checkpoint(parts)) {
+            return acts.push(Act::Remembered(gateway.clone(), text));
+        }
         // A device does not say when a gateway received what it sends itself.
         let relays = self.rights.itself().is_none();
         let said = parts::read(parts).filter(|said| relays || !said.is_relayed());

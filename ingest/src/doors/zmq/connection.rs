@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use chordae_base::{Outcome, limits};
+use chordae_base::{DeviceId, Failure, Outcome, limits};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -243,6 +243,12 @@ impl Connection {
 
     async fn tick(&mut self) -> Outcome<()> {
         self.take(Input::Tick).await?;
+        if let Some(log) = &self.parts.checkpoints {
+            let newest = log.newest();
+            if self.session.keeps_another(&newest) {
+                self.take(Input::Checkpoint(newest)).await?;
+            }
+        }
         let wants = self.session.wants();
         if self.news && wants != Wants::Nothing {
             self.news = false;
@@ -334,12 +340,38 @@ impl Connection {
                 self.parts.claims.claim(name.clone(), self.conn, cutter);
                 self.claimed = Some(name);
             }
+            Act::Remembered(gateway, text) => {
+                return self.remembered(gateway, text).await.map(Some);
+            }
             Act::Look => self.news = true,
             Act::Refuse(why) => self.parts.metrics.refuse(why),
             // The loop sees it once all is written.
             Act::Close => {}
         }
         Ok(None)
+    }
+
+    /// Nothing else is taken from the gateway while its memory is held against the log.
+    async fn remembered(&mut self, gateway: DeviceId, text: String) -> Outcome<Input> {
+        let Some(log) = self.parts.checkpoints.clone() else {
+            return Ok(Input::Pong);
+        };
+        let looked = tokio::task::spawn_blocking(move || {
+            if !text.is_empty() {
+                log.remembered(&gateway, &text)?;
+            }
+            Ok(log.newest())
+        });
+        let looked = looked
+            .await
+            .unwrap_or_else(|_| Err(Failure::internal("looking at a checkpoint panicked")));
+        Ok(match looked {
+            Ok(newest) => Input::Checkpoint(newest),
+            Err(failure) => {
+                tracing::error!(%failure, "ZeroMQ: what a gateway remembers");
+                Input::Cut("checkpoint")
+            }
+        })
     }
 
     /// False when the peer is gone or does not read.

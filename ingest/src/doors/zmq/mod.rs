@@ -30,7 +30,11 @@ use tokio::{
 };
 
 use crate::{
-    core::{arrival::ConnId, identify::Peer, ports::Registry},
+    core::{
+        arrival::ConnId,
+        identify::Peer,
+        ports::{Checkpoints, Registry},
+    },
     doors::{
         capped::Capped,
         gate::{Gate, Unknown},
@@ -77,6 +81,7 @@ pub struct DoorParts {
     next_conn: Arc<AtomicU64>,
     gate: Arc<Gate>,
     recheck: Duration,
+    checkpoints: Option<Arc<dyn Checkpoints>>,
 }
 
 impl DoorParts {
@@ -98,6 +103,16 @@ impl DoorParts {
             gate: Arc::default(),
             next_conn: Arc::new(AtomicU64::new(FIRST_CONN)),
             recheck: limits::RECHECK_EVERY,
+            checkpoints: None,
+        }
+    }
+
+    /// Gateways are given the newest checkpoint of this log, and say what they were given before.
+    #[must_use]
+    pub fn remembering(self, checkpoints: Arc<dyn Checkpoints>) -> Self {
+        Self {
+            checkpoints: Some(checkpoints),
+            ..self
         }
     }
 
