@@ -27,7 +27,7 @@ const LEAF_YEARS: i16 = 2;
 pub const LIST_DAYS: i64 = 7;
 
 /// A certificate and its private key, both PEM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PemPair {
     /// Certificate.
     pub cert: String,

@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use crate::tls::Readers;
+
 /// Handshakes at work at one time.
 const HANDSHAKES_MAX: usize = 256;
 /// Established connections waiting to be served.
@@ -56,12 +58,11 @@ impl TlsListener {
     ///
     /// # Errors
     /// `Io` when the listener has no address.
-    pub fn new(listener: TcpListener, config: rustls::ServerConfig) -> Outcome<Self> {
+    pub fn new(listener: TcpListener, config: Readers) -> Outcome<Self> {
         let addr = listener
             .local_addr()
             .map_err(|e| Failure::os("listener", &e))?;
         let (ready, established) = mpsc::channel(ESTABLISHED_QUEUE);
-        let acceptor = TlsAcceptor::from(Arc::new(config));
         let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         tokio::spawn(async move {
             while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
@@ -70,7 +71,9 @@ impl TlsListener {
                     () = ready.closed() => return,
                     accepted = accept(&listener) => accepted,
                 };
-                let (acceptor, ready) = (acceptor.clone(), ready.clone());
+                // The certificate as it is now.
+                let acceptor = TlsAcceptor::from(Arc::clone(&config.borrow()));
+                let ready = ready.clone();
                 tokio::spawn(async move {
                     let shaken =
                         tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));

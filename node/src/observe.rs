@@ -73,11 +73,11 @@ async fn metrics(State((registry, _)): State<(Registry, Readiness)>) -> (StatusC
     }
 }
 
-/// `chordae_build_info` and the expiry of our certificate.
+/// `chordae_build_info`, and the expiry of our certificate: whoever reads the certificate sets it.
 ///
 /// # Errors
 /// When a metric of that name is there already.
-pub fn describe(registry: &Registry, certificate_expiry_s: i64) -> prometheus::Result<()> {
+pub fn describe(registry: &Registry) -> prometheus::Result<IntGauge> {
     let opts = prometheus::Opts::new(
         "chordae_build_info",
         "Always 1; the labels say which build runs.",
@@ -90,6 +90,6 @@ pub fn describe(registry: &Registry, certificate_expiry_s: i64) -> prometheus::R
         "chordae_certificate_expiry_timestamp_seconds",
         "When the server's certificate ends.",
     )?;
-    expiry.set(certificate_expiry_s);
-    registry.register(Box::new(expiry))
+    registry.register(Box::new(expiry.clone()))?;
+    Ok(expiry)
 }

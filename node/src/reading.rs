@@ -30,14 +30,13 @@ use tokio::{
 
 use crate::{
     assemble::{Reading, Shut, apart},
-    authority::PemPair,
     control::{Answer, Problem},
     folder::Folder,
     listen::TlsListener,
     observe::Readiness,
     server::{Running, addr},
     serving::Hosts,
-    tls,
+    tls::Readers,
 };
 
 /// Readers in mid-answer get so long at a stop.
@@ -50,7 +49,7 @@ pub(crate) struct Opening {
     pub(crate) hosts: Hosts,
     /// HTTP with TLS, HTTP without, control.
     pub(crate) sockets: (Option<TcpListener>, Option<TcpListener>, UnixListener),
-    pub(crate) certificate: PemPair,
+    pub(crate) certificate: Readers,
     pub(crate) listening: Vec<(&'static str, SocketAddr)>,
     pub(crate) ready: Readiness,
     pub(crate) running: Running,
@@ -108,7 +107,7 @@ impl ReadServer {
         });
         if let Some(socket) = http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            let tls = TlsListener::new(socket, tls::for_readers(&certificate)?)?;
+            let tls = TlsListener::new(socket, certificate)?;
             running.public(tls, readers.clone(), &hosts);
         }
         if let Some(socket) = http_plain {

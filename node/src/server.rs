@@ -112,10 +112,6 @@ impl Server {
             )));
         }
         let held = home.hold()?;
-        let certificate = PemPair {
-            cert: folder::read_small(&home.key("server.crt"))?,
-            key: folder::read_secret(&home.key("server.key"))?,
-        };
         let ca = PemPair {
             cert: folder::read_small(&home.key("ca.crt"))?,
             key: folder::read_secret(&home.key("ca.key"))?,
@@ -123,10 +119,12 @@ impl Server {
         let upstream = settings.bridge.open(&home)?;
         let sockets = Sockets::bind(&home, &settings).await?;
         let metrics = prometheus::Registry::new();
-        observe::describe(&metrics, expiry(&certificate)?)
-            .map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+        let expiry =
+            observe::describe(&metrics).map_err(|e| Failure::internal(format!("metrics: {e}")))?;
+        let pair = tls::own_pair(&home)?;
         let names = settings.http.hosts.iter().cloned();
-        let hosts = Hosts::new(names.chain(tls::names(&certificate)?));
+        let hosts = Hosts::new(names.chain(tls::names(&pair)?));
+        let (certificate, follow) = tls::following(&home, pair, expiry)?;
         let ready = Readiness::default();
         ready.set("start", Some("opening logs".into()));
         let (stopping, stop) = watch::channel(false);
@@ -134,6 +132,7 @@ impl Server {
             serving: Vec::new(),
             stop,
         };
+        running.keep(follow);
         let mut listening = vec![("metrics", addr(&sockets.metrics)?)];
         // Probes answer while logs are opened: an operator sees why it is not ready yet.
         running.http(
@@ -240,7 +239,7 @@ impl Server {
         let public = readers.clone().merge(signed);
         if let Some(socket) = sockets.http_tls {
             listening.push(("http-tls", addr(&socket)?));
-            let tls = TlsListener::new(socket, tls::for_readers(&certificate)?)?;
+            let tls = TlsListener::new(socket, certificate)?;
             running.public(tls, public.clone(), &hosts);
         }
         if let Some(socket) = sockets.http_plain {
@@ -292,6 +291,11 @@ impl Server {
     /// Completes when ingest or the exchange has failed: nothing can be acknowledged any more.
     pub async fn failed(&self) {
         tokio::select! {
+            () = self.house.ingest.ended() => {}
+            () = self.house.exchange.ended() => {}
+        }
+    }
+
     /// Completes when a gateway remembers what the ledger does not begin with, and says why: the process is to end
     /// as by a crash, without sealing or anchoring anything more.
     ///
@@ -299,11 +303,6 @@ impl Server {
     /// When that could not be written down.
     pub async fn set_back(&self) -> Outcome<String> {
         self.house.memory.set_back().await
-    }
-
-            () = self.house.ingest.ended() => {}
-            () = self.house.exchange.ended() => {}
-        }
     }
 
     /// The orderly stop: doors closed, everything acknowledged sealed, linked and anchored.
@@ -496,13 +495,4 @@ pub fn near(path: &std::path::Path) -> Outcome<(std::fs::File, PathBuf)> {
 
 pub(crate) fn addr(socket: &TcpListener) -> Outcome<SocketAddr> {
     socket.local_addr().map_err(|e| Failure::os("listener", &e))
-}
-
-/// When our certificate ends, seconds since 1970.
-fn expiry(pair: &PemPair) -> Outcome<i64> {
-    let bad = |why: String| Failure::bad_input(format!("keys/server.crt: {why}"));
-    let (_, pem) =
-        x509_parser::pem::parse_x509_pem(pair.cert.as_bytes()).map_err(|e| bad(e.to_string()))?;
-    let cert = pem.parse_x509().map_err(|e| bad(e.to_string()))?;
-    Ok(cert.validity().not_after.timestamp())
 }
