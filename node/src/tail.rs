@@ -5,7 +5,7 @@
 //!                            └─▶ Tail: frames as they came, bounded; the oldest goes first ─▶ bells
 //! ```
 //!
-//! Taking a frame is a look-up and a clone of a reference: ingest waits for nobody here, and a reader who
+//! Taking a frame is a look-up and a copy of its payload: ingest waits for nobody here, and a reader who
 //! falls behind finds that frames were let go. Which did a row belongs to is looked up when it is read, in
 //! the plan that is in force then; its time is the one that the windower gives it, from the same rule, where
 //! the frame before it has come already. Nothing here outlives the process, and nothing needs to: the start
@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use bytes::Bytes;
 use chordae_base::{
     Did, Outcome, Span, StreamKey, limits,
     record::{FrameRecord, Place, WalRecord},
@@ -183,7 +184,11 @@ impl Inner {
         });
         let kept = Kept {
             at,
-            record: record.clone(),
+            // A copy: the original may be a part of a much larger buffer, which it would keep.
+            record: FrameRecord {
+                payload: Bytes::copy_from_slice(&record.payload),
+                ..record.clone()
+            },
             birth,
             times: times::place(&fact, before.as_ref()).times,
             fact,

@@ -82,6 +82,16 @@ impl Events {
         event
     }
 
+    /// The code of the end, whatever comes before it.
+    async fn ended(&mut self) -> String {
+        loop {
+            let event = self.next().await.unwrap();
+            if event.name == "end" {
+                return event.data["code"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+
     /// Ids of the next `count` events with rows.
     async fn ids(&mut self, count: usize) -> Vec<String> {
         let mut ids = Vec::new();
@@ -274,6 +284,37 @@ async fn h19_a_live_answer_ends_within_a_second_of_the_revocation() {
     let end = events.named("end").await;
     assert_eq!(end.data["code"], "revoked");
     assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn h19_a_live_answer_ends_within_a_second_of_the_expiry_or_the_party() {
+    let w = World::new();
+    let grants = vec![grant(ANNS, None, None)];
+    let made = w.made_with(&w.ann, &w.clinician, grants, Some(NOW + 2 * S));
+    assert_eq!(w.post(&made).await.status, StatusCode::CREATED);
+    let sid = Some(chordae_base::Digest(made.sid));
+    let mut events = follow(&w, &w.clinician, sid, &live(ANNS, ""), None).await;
+    events.named("open").await;
+    w.clock.advance(S as u64);
+    w.tail.push(ANNS, frame(1, 9, 0, NOW - S));
+    assert_eq!(events.ids(1).await, ["9.0"], "it has not expired yet");
+    w.clock.advance(S as u64);
+    assert_eq!(events.named("end").await.data["code"], "revoked");
+    assert!(events.next().await.is_none());
+    // A party that is disabled while it listens.
+    let sid = w.granted(vec![grant(ANNS, None, None)]).await;
+    let mut events = follow(&w, &w.clinician, Some(sid), &live(ANNS, ""), None).await;
+    events.named("open").await;
+    let kid = w.clinician.key_id();
+    w.parties
+        .known
+        .lock()
+        .unwrap()
+        .get_mut(&kid)
+        .unwrap()
+        .enabled = false;
+    w.clock.advance(500_000_000);
+    assert_eq!(events.ended().await, "revoked");
 }
 
 #[tokio::test]
