@@ -4,7 +4,7 @@ import os
 import time
 
 from conftest import BIN, CONTROL_BIN
-from rig import Device, Gone, Ward, Watch, seeds
+from rig import SETTINGS, SMALL_LOG, Device, Gone, Ward, Watch, seeds
 from score import Score, percentile
 
 
@@ -119,15 +119,16 @@ def strike(ward, op, place, n, when, how="keep"):
     return reached
 
 
-# 100 MB in frames of 96 kB: more than a segment of the log.
-FAT = ("--leads", 12, "--rate", 2000, "--frame", "2s", "--encoding", "i16le", "--max-rate", "--burst", 16, "--precomputed", "--for", "2000s")
+# 100 MB in frames of 96 kB: more than a segment of the log; a tenth of it is more than a small one.
+FAT = ("--leads", 12, "--rate", 2000, "--frame", "2s", "--encoding", "i16le", "--max-rate", "--burst", 16, "--precomputed")
+FAT_FOR, FAT_SHORT = ("--for", "2000s"), ("--for", "200s")
 
 
-def trimmed(ward, rng, name):
+def trimmed(ward, rng, name, length):
     """Step e: a log is trimmed once a segment of it is full and all of it is in linked chunks."""
     ward.disk.cut("remove", "data/wal/", 1, rng.choice(["before", "after"]))
     ward.house.start()
-    ward.devices.append(Device(ward.base, ward.house, name, "mqtt", *FAT))
+    ward.devices.append(Device(ward.base, ward.house, name, "mqtt", *FAT, *length))
     reached = ward.disk.wait(90)
     ward.house.end()
     ward.disk.say("lose keep 0")
@@ -148,7 +149,8 @@ def survey(ward):
 def r02(seed, short):
     score, rng = Score("R02", "kill -9 at every named point", seed), seeds(seed)
     fat = [f"dev-fat-{n}" for n in range(1 if short else 3)]
-    with Ward(on="power", slot=10, also=fat) as ward:
+    length, log = (FAT_SHORT, SMALL_LOG) if short else (FAT_FOR, SETTINGS)
+    with Ward(on="power", slot=10, also=fat, settings=log) as ward:
         points = survey(ward)
         ours = {p: n for p, n in points.items() if not any(w in p[1] for w in ("control.sock", "keys/"))}
         chosen = [p for p in ours for _ in range(3)]
@@ -165,7 +167,7 @@ def r02(seed, short):
                     met[op, place] = met.get((op, place), 0) + 1
                     break
         for name in fat:
-            met["remove", "e WAL trimmed"] = met.get(("remove", "e WAL trimmed"), 0) + bool(trimmed(ward, rng, name))
+            met["remove", "e WAL trimmed"] = met.get(("remove", "e WAL trimmed"), 0) + bool(trimmed(ward, rng, name, length))
             score.cycles += 1
         ward.house.start()
         ward.judge(score)

@@ -50,6 +50,9 @@ slot-seconds = {slot}
 anchor-seconds = 1
 """
 
+# Small segments, so that the log turns over soon.
+SMALL_LOG = SETTINGS.replace("max-bytes = {wal}", "max-bytes = {wal}\nsegment-bytes = 4194304")
+
 
 class Gone(Exception):
     """The server ended, or did not come up."""

@@ -11,7 +11,7 @@ import reader
 from clock import LIBRARY
 from net import leftovers
 from probe import Probe
-from rig import SETTINGS, Device, Ward, Watch, free_port
+from rig import SMALL_LOG, Device, Ward, Watch, free_port
 from score import Score, percentile
 
 # How much faster the server's wall clock runs. Its stopwatch (CLOCK_MONOTONIC) is left alone.
@@ -20,9 +20,8 @@ DAY_H, SHORT_H = 24, 0.3
 SLOW = ("--leads", 2, "--rate", 100, "--frame", "1s", "--speed", FASTER)
 # Frames of the probe are as long as its beat is on the server's clock: 20 ms times 160.
 BEAT_HZ, BEAT_SAMPLES = 10, 32
-# Small segments, so that the log turns over many times in a day.
-SOAK = SETTINGS.replace('tls = "off"\nplain = "127.0.0.1:{mqtt}"', 'tls = "127.0.0.1:{mqtts}"\nplain = "127.0.0.1:{mqtt}"')
-SOAK = SOAK.replace("max-bytes = {wal}", "max-bytes = {wal}\nsegment-bytes = 4194304")
+# The log turns over many times in a day, and one door has TLS.
+SOAK = SMALL_LOG.replace('tls = "off"\nplain = "127.0.0.1:{mqtt}"', 'tls = "127.0.0.1:{mqtts}"\nplain = "127.0.0.1:{mqtt}"')
 
 
 def utc(seconds):
