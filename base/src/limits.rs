@@ -296,6 +296,20 @@ pub const SESSIONS_MAX: usize = 100_000;
 pub const SECTIONS_MAX: usize = 64;
 /// Grants in a section.
 pub const GRANTS_MAX: usize = 1024;
+/// Texts about one stream in a grant or an inventory.
+pub const METADATA_MAX: usize = 64;
+/// Bytes of one of them, its name, or an address in an inventory.
+pub const METADATA_BYTES_MAX: usize = 1024;
+/// Streams of an inventory: one section can grant all of them.
+pub const INVENTORY_ENTRIES_MAX: usize = GRANTS_MAX;
+/// Inventories of one patient, removed ones too: their ids stay taken.
+pub const INVENTORIES_PER_PATIENT_MAX: usize = 256;
+/// Inventories in the directory, removed ones too.
+pub const INVENTORIES_MAX: usize = 100_000;
+/// A session's record goes this long after all of it has expired; its event stays in the log.
+pub const EXPIRED_KEPT_NS: i64 = 30 * 86_400 * SECOND_NS;
+/// How often the directory is looked through for such records.
+pub const EXPIRED_LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Answers at work at one time.
 pub const ANSWERS_AT_ONCE: usize = 32;
 /// Bytes of a request's query string.

@@ -1,7 +1,8 @@
-//! The directory: the session records that patients have granted (formats.md 7).
+//! The directory: the session records that patients have granted, and their inventories (formats.md 7).
 //!
 //! ```text
 //! directory/sessions/{sid, 64 hex}      the record's CBOR, as the patient made it
+//! directory/inventories/...             inventories.rs
 //! ```
 //!
 //! One file per session, written whole or not at all; removing it is revoking it here and gives its
@@ -28,6 +29,10 @@ use chordae_base::{
     seams::{Disk, EntryKind, write_atomic},
 };
 
+mod inventories;
+
+pub use inventories::{Inventories, InventoryId};
+
 /// A session id: the leaf hash of its `create-session` entry.
 pub type Sid = [u8; 32];
 
@@ -37,6 +42,7 @@ pub struct Directory {
     sessions: PathBuf,
     /// Those that are stored; held while one is stored or removed.
     held: Mutex<BTreeSet<Sid>>,
+    inventories: Inventories,
 }
 
 impl Directory {
@@ -58,20 +64,27 @@ impl Directory {
             if entry.kind != EntryKind::File {
                 continue;
             }
-            if let Some(sid) = sid_of(name) {
+            if let Some(sid) = hex_of(name) {
                 held.insert(sid);
-            } else if name.strip_suffix(".tmp").and_then(sid_of).is_some() {
+            } else if name.strip_suffix(".tmp").and_then(hex_of).is_some() {
                 disk.remove(&entry.path).map_err(os)?;
             }
         }
         // A killed process may have left a record's name in a cache that was never synced: the same record
         // again is answered at once, so its name must be durable by then.
         disk.sync_dir(&sessions).map_err(os)?;
+        let inventories = Inventories::open(Arc::clone(&disk), dir.join("inventories"))?;
         Ok(Self {
             disk,
             sessions,
             held: Mutex::new(held),
+            inventories,
         })
+    }
+
+    /// The inventories.
+    pub fn inventories(&self) -> &Inventories {
+        &self.inventories
     }
 
     /// Stores a record; durable when it returns. Storing an equal one again is fine. `revoked` asks the
@@ -170,22 +183,25 @@ impl Directory {
     }
 
     fn read(&self, sid: &Sid) -> Outcome<Vec<u8>> {
-        let path = self.path(sid);
-        let max = u64::try_from(limits::BODY_BYTES_MAX).unwrap_or(u64::MAX);
-        self.disk.read(&path, max).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
-                Failure::damaged(format!("{}: {e}", path.display()))
-            }
-            _ => Failure::os(format_args!("read {}", path.display()), &e),
-        })
+        read(&*self.disk, &self.path(sid))
     }
 }
 
-/// A name is ours only in lower case, so one session has one file.
-fn sid_of(name: &str) -> Option<Sid> {
-    let mut sid = [0; 32];
-    hex::decode_to_slice(name, &mut sid).ok()?;
-    (hex::encode(sid) == name).then_some(sid)
+fn read(disk: &dyn Disk, path: &Path) -> Outcome<Vec<u8>> {
+    let max = u64::try_from(limits::BODY_BYTES_MAX).unwrap_or(u64::MAX);
+    disk.read(path, max).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
+            Failure::damaged(format!("{}: {e}", path.display()))
+        }
+        _ => Failure::os(format_args!("read {}", path.display()), &e),
+    })
+}
+
+/// A name is ours only in lower case, so one record has one file.
+fn hex_of(name: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(name, &mut bytes).ok()?;
+    (hex::encode(bytes) == name).then_some(bytes)
 }
 
 #[cfg(test)]

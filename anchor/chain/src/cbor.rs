@@ -5,6 +5,8 @@
 //! re-encoding is refused**, so every value has exactly one byte string, and a digest of it means
 //! something.
 
+use std::collections::BTreeMap;
+
 use chordae_base::{Failure, Outcome};
 use ciborium::Value;
 
@@ -39,6 +41,12 @@ pub fn decode(bytes: &[u8]) -> Outcome<Value> {
     Ok(value)
 }
 
+/// A map of texts.
+pub(crate) fn text_map(map: &BTreeMap<String, String>) -> Value {
+    let pair = |(key, item): (&String, &String)| (key.as_str().into(), item.as_str().into());
+    Value::Map(map.iter().map(pair).collect())
+}
+
 fn ordered(value: &Value) -> Outcome<Value> {
     Ok(match value {
         Value::Array(items) => Value::Array(items.iter().map(ordered).collect::<Outcome<_>>()?),
@@ -70,6 +78,41 @@ fn ordered(value: &Value) -> Outcome<Value> {
         }
         other => other.clone(),
     })
+}
+
+/// The fields of a map with text keys, each to be taken once; none may remain.
+pub(crate) struct Fields {
+    of: &'static str,
+    left: Vec<(Value, Value)>,
+}
+
+impl Fields {
+    pub(crate) fn open(payload: &[u8], of: &'static str) -> Outcome<Self> {
+        let value = decode(payload).map_err(|e| e.during(format_args!("{of} payload")))?;
+        let left = value
+            .into_map()
+            .map_err(|_| Failure::bad_input(format!("{of} payload is no map")))?;
+        Ok(Self { of, left })
+    }
+
+    pub(crate) fn take(&mut self, name: &str) -> Outcome<Value> {
+        let at = self
+            .left
+            .iter()
+            .position(|(key, _)| key.as_text() == Some(name));
+        at.map(|i| self.left.swap_remove(i).1)
+            .ok_or_else(|| Failure::bad_input(format!("{} has no field {name}", self.of)))
+    }
+
+    pub(crate) fn finish(self) -> Outcome<()> {
+        match self.left.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(Failure::bad_input(format!(
+                "{} has an unknown field {key:?}",
+                self.of
+            ))),
+        }
+    }
 }
 
 /// Takes values of known types out of decoded CBOR; every failure names the field.
@@ -118,6 +161,19 @@ pub(crate) mod take {
         items
             .try_into()
             .map_err(|_| wrong(field, &format!("an array of {N}")))
+    }
+
+    pub(crate) fn text_map(
+        value: Value,
+        field: &str,
+        max: usize,
+    ) -> Outcome<BTreeMap<String, String>> {
+        let pairs = value.into_map().map_err(|_| wrong(field, "a map"))?;
+        if pairs.len() > max {
+            return Err(wrong(field, &format!("a map of at most {max}")));
+        }
+        let pair = |(key, item)| Ok((text(key, field)?, text(item, field)?));
+        pairs.into_iter().map(pair).collect()
     }
 
     pub(crate) fn optional<T>(

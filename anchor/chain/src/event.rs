@@ -7,23 +7,26 @@
 //! ```
 //!
 //! An entry has exactly one encoding: [`decode`] takes the event and the signature out, builds the
-//! entry anew from them and refuses what differs (an absent or wrong tag, further headers, another
-//! order of keys, long integers, indefinite lengths). So a signature or a leaf hash never covers
+//! entry anew from them and refuses what differs (cose.rs). So a signature or a leaf hash never covers
 //! something that two readers read differently. Unknown types and unknown fields are refused: a new
 //! one is a new version. Decoding checks no signature; [`SignedEvent::verify`] does, against the key
 //! that the caller trusts for that key id.
 
 use chordae_base::{Did, Digest, Failure, KeyId, Outcome, limits};
 use ciborium::Value;
-use coset::{CoseSign1, CoseSign1Builder, HeaderBuilder, TaggedCborSerializable, iana};
 
 use crate::{
-    cbor::{self, take},
-    keys::{self, SecretKeys},
+    cbor::{self, Fields, take},
+    cose::{Kind, Signed},
+    keys::SecretKeys,
     merkle,
 };
 
-const CONTENT_TYPE: &str = "application/chordae-event+cbor";
+const ENTRY: Kind = Kind {
+    content_type: "application/chordae-event+cbor",
+    bytes_max: limits::ENTRY_BYTES_MAX,
+    name: "ledger entry",
+};
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +154,7 @@ impl Event {
     }
 
     fn from_payload(payload: &[u8]) -> Outcome<Self> {
-        let mut fields = Fields::open(payload)?;
+        let mut fields = Fields::open(payload, "event")?;
         let kind = take::text(fields.take("type")?, "type")?;
         let event = match kind.as_str() {
             "add-data" => Self::AddData {
@@ -208,37 +211,6 @@ impl Event {
     }
 }
 
-/// The fields of a payload, each to be taken once; none may remain.
-struct Fields(Vec<(Value, Value)>);
-
-impl Fields {
-    fn open(payload: &[u8]) -> Outcome<Self> {
-        let value = cbor::decode(payload).map_err(|e| e.during("event payload"))?;
-        let map = value
-            .into_map()
-            .map_err(|_| Failure::bad_input("event payload is no map"))?;
-        Ok(Self(map))
-    }
-
-    fn take(&mut self, name: &str) -> Outcome<Value> {
-        let at = self
-            .0
-            .iter()
-            .position(|(key, _)| key.as_text() == Some(name));
-        at.map(|i| self.0.swap_remove(i).1)
-            .ok_or_else(|| Failure::bad_input(format!("event has no field {name}")))
-    }
-
-    fn finish(self) -> Outcome<()> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((key, _)) => Err(Failure::bad_input(format!(
-                "event has an unknown field {key:?}"
-            ))),
-        }
-    }
-}
-
 /// An entry taken apart; a claim until [`SignedEvent::verify`] says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedEvent {
@@ -246,9 +218,7 @@ pub struct SignedEvent {
     pub event: Event,
     /// Who says that they say it.
     pub kid: KeyId,
-    /// What the signature covers (RFC 9052 Sig_structure).
-    signed: Vec<u8>,
-    signature: [u8; 64],
+    signed: Signed,
 }
 
 impl SignedEvent {
@@ -257,12 +227,7 @@ impl SignedEvent {
     /// # Errors
     /// `Refused` when the key is not the one named, or the signature does not hold.
     pub fn verify(&self, sign_pub: &[u8; 32]) -> Outcome<()> {
-        if keys::key_id(sign_pub) != self.kid {
-            return Err(Failure::refused(
-                "the event names another key than the one given",
-            ));
-        }
-        keys::verify_strict(sign_pub, &self.signed, &self.signature)
+        self.signed.verify(sign_pub)
     }
 }
 
@@ -272,16 +237,7 @@ impl SignedEvent {
 /// `BadInput` for an event that breaks a rule or is longer than 65,535 bytes.
 pub fn sign(event: &Event, keys: &SecretKeys) -> Outcome<Vec<u8>> {
     event.check()?;
-    let unsigned = envelope(event, keys.key_id())?;
-    let signature = keys.sign(&unsigned.tbs_data(&[]));
-    let entry = finish(unsigned, &signature)?;
-    if entry.len() > limits::ENTRY_BYTES_MAX {
-        let (len, max) = (entry.len(), limits::ENTRY_BYTES_MAX);
-        return Err(Failure::bad_input(format!(
-            "the entry has {len} bytes, more than {max}"
-        )));
-    }
-    Ok(entry)
+    ENTRY.sign(event.payload()?, keys)
 }
 
 /// Takes an entry apart, strictly; does not verify the signature.
@@ -289,65 +245,19 @@ pub fn sign(event: &Event, keys: &SecretKeys) -> Outcome<Vec<u8>> {
 /// # Errors
 /// `BadInput` for anything that is not the one encoding of a known event.
 pub fn decode(entry: &[u8]) -> Outcome<SignedEvent> {
-    let bad = |why: &str| Failure::bad_input(format!("ledger entry: {why}"));
-    if entry.len() > limits::ENTRY_BYTES_MAX {
-        return Err(bad("longer than 65,535 bytes"));
-    }
-    // Bounds the depth and refuses most that is not deterministic before the library sees it.
-    cbor::decode(entry).map_err(|e| e.during("ledger entry"))?;
-    let sign1 =
-        CoseSign1::from_tagged_slice(entry).map_err(|_| bad("not a COSE_Sign1 with tag 18"))?;
-    let kid: [u8; 32] = sign1
-        .protected
-        .header
-        .key_id
-        .as_slice()
-        .try_into()
-        .map_err(|_| bad("its kid is not a key id of 32 bytes"))?;
-    let signature: [u8; 64] = sign1
-        .signature
-        .as_slice()
-        .try_into()
-        .map_err(|_| bad("its signature has not 64 bytes"))?;
-    let payload = sign1
-        .payload
-        .as_deref()
-        .ok_or_else(|| bad("it has no payload"))?;
-    let event = Event::from_payload(payload)?;
-    let unsigned = envelope(&event, KeyId(kid))?;
-    let signed = unsigned.tbs_data(&[]);
-    // The one encoding of this event, key id and signature: headers included.
-    if finish(unsigned, &signature)? != entry {
-        return Err(bad(
-            "its headers or its encoding are not those of formats.md 5",
+    let (payload, signed) = ENTRY.open(entry)?;
+    let event = Event::from_payload(&payload)?;
+    // The one encoding of this event.
+    if event.payload()? != payload {
+        return Err(Failure::bad_input(
+            "ledger entry: its payload is not that of formats.md 5",
         ));
     }
     Ok(SignedEvent {
         event,
-        kid: KeyId(kid),
+        kid: signed.kid,
         signed,
-        signature,
     })
-}
-
-/// The entry before its signature.
-fn envelope(event: &Event, kid: KeyId) -> Outcome<CoseSign1> {
-    let header = HeaderBuilder::new()
-        .algorithm(iana::Algorithm::EdDSA)
-        .content_type(CONTENT_TYPE.to_owned())
-        .key_id(kid.0.to_vec())
-        .build();
-    Ok(CoseSign1Builder::new()
-        .protected(header)
-        .payload(event.payload()?)
-        .build())
-}
-
-fn finish(mut sign1: CoseSign1, signature: &[u8; 64]) -> Outcome<Vec<u8>> {
-    sign1.signature = signature.to_vec();
-    sign1
-        .to_tagged_vec()
-        .map_err(|e| Failure::internal(format!("cannot write an entry: {e}")))
 }
 
 /// The leaf hash of an entry, RFC 6962; of a create-session entry, the SID.

@@ -20,8 +20,10 @@
 pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
+mod cose;
 pub mod event;
 pub mod finding;
+pub mod inventory;
 pub mod keys;
 pub mod link;
 pub mod merkle;

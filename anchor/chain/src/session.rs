@@ -125,13 +125,28 @@ pub fn make(
     plains: &[SectionPlain],
     entropy: &dyn Entropy,
 ) -> Outcome<Made> {
+    let sections: Vec<_> = plains.iter().map(|plain| (NO_INVENTORY, plain)).collect();
+    make_of(patient, provider, requester, &sections, entropy)
+}
+
+/// The same, each section with the inventory that it is of, or [`NO_INVENTORY`].
+///
+/// # Errors
+/// Those of [`make`].
+pub fn make_of(
+    patient: &SecretKeys,
+    provider: &[u8; 32],
+    requester: &[u8; 32],
+    plains: &[([u8; 32], &SectionPlain)],
+    entropy: &dyn Entropy,
+) -> Outcome<Made> {
     let bad = |why: &str| Failure::bad_input(format!("session: {why}"));
     if !(1..=limits::SECTIONS_MAX).contains(&plains.len()) {
         return Err(bad("a record has 1-64 sections"));
     }
     if plains
         .iter()
-        .any(|plain| plain.patient != patient.sign_public())
+        .any(|(_, plain)| plain.patient != patient.sign_public())
     {
         return Err(bad("the patient of a section must be the one who signs"));
     }
@@ -139,11 +154,13 @@ pub fn make(
         .seal_public()
         .ok_or_else(|| bad("the patient's key file has no X25519 key"))?;
     let mut sections = Vec::with_capacity(plains.len());
-    for plain in plains {
-        sections.push(close_section(plain, [provider, requester, &own], entropy)?);
+    for (inventory, plain) in plains {
+        let mut section = close_section(plain, [provider, requester, &own], entropy)?;
+        section.inventory_id = *inventory;
+        sections.push(section);
     }
     let content = cbor::encode(&Value::Array(
-        plains.iter().map(SectionPlain::value).collect(),
+        plains.iter().map(|(_, plain)| plain.value()).collect(),
     ))?;
     let mut nonce = [0; 16];
     entropy.fill(&mut nonce);

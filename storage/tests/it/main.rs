@@ -4,5 +4,6 @@
 mod catalogue;
 mod commit;
 mod crash;
+mod directory;
 mod made;
 mod same_rows;

@@ -12,8 +12,6 @@ use crate::{
 
 /// Bytes of a section that a reader will decrypt.
 const SECTION_BYTES_MAX: usize = limits::BODY_BYTES_MAX;
-/// Entries of a grant's metadata.
-const METADATA_MAX: usize = 64;
 /// Bytes of a session's purpose.
 const PURPOSE_BYTES_MAX: usize = 1024;
 
@@ -21,14 +19,9 @@ impl SectionPlain {
     pub(super) fn value(&self) -> Value {
         let time = |t: &Option<i64>| t.map_or(Value::Null, Value::from);
         let grant = |g: &Grant| {
-            let metadata = g.metadata.iter();
             Value::Array(vec![
                 Value::Bytes(g.did.0.to_vec()),
-                Value::Map(
-                    metadata
-                        .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
-                        .collect(),
-                ),
+                cbor::text_map(&g.metadata),
                 Value::from(g.url.as_str()),
                 time(&g.st_ns),
                 time(&g.et_ns),
@@ -107,13 +100,6 @@ impl SectionPlain {
 impl Grant {
     fn from_value(value: Value) -> Outcome<Self> {
         let [did, metadata, url, st, et, leads] = take::tuple(value, "grant")?;
-        let metadata = metadata
-            .into_map()
-            .map_err(|_| Failure::bad_input("CBOR: metadata must be a map"))?;
-        if metadata.len() > METADATA_MAX {
-            return Err(Failure::bad_input("session: too much metadata in a grant"));
-        }
-        let text = |(key, item)| Ok((take::text(key, "metadata")?, take::text(item, "metadata")?));
         let leads = take::optional(leads, |v| {
             let names = take::array(v, "leads", limits::LEADS_MAX)?;
             names
@@ -123,7 +109,7 @@ impl Grant {
         })?;
         Ok(Self {
             did: Did(take::fixed(did, "did")?),
-            metadata: metadata.into_iter().map(text).collect::<Outcome<_>>()?,
+            metadata: take::text_map(metadata, "metadata", limits::METADATA_MAX)?,
             url: take::text(url, "url")?,
             st_ns: take::optional(st, |v| take::int(v, "st_ns"))?,
             et_ns: take::optional(et, |v| take::int(v, "et_ns"))?,

@@ -11,6 +11,7 @@ mod bundle;
 mod bundle_case;
 mod event_formats;
 mod golden_meta;
+mod inventory_formats;
 mod party_formats;
 mod shared;
 mod vectors_digests;
