@@ -120,6 +120,33 @@ pub trait Sessions: Send + Sync {
     fn list(&self, from: &[u8; 32], most: usize) -> Outcome<Vec<[u8; 32]>>;
 }
 
+/// The directory's inventories: the newest record of each, as its owner signed it.
+pub trait Inventories: Send + Sync {
+    /// Stores a record in the place of the one with this SHA-256; durable when it returns.
+    ///
+    /// # Errors
+    /// `Refused` when another one is there; `Busy` when there is no room; those of the disk.
+    fn put(
+        &self,
+        owner: &KeyId,
+        id: &[u8; 32],
+        record: &[u8],
+        replaces: Option<&[u8; 32]>,
+    ) -> Outcome<()>;
+
+    /// Whose it is, and its newest record, a removal too.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn get(&self, id: &[u8; 32]) -> Outcome<Option<(KeyId, Bytes)>>;
+
+    /// Whose it is; the same work for any id.
+    fn owner(&self, id: &[u8; 32]) -> Option<KeyId>;
+
+    /// The ids of a patient, removed ones too.
+    fn of(&self, owner: &KeyId) -> Vec<[u8; 32]>;
+}
+
 /// A party as the registry knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Party {

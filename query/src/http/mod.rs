@@ -17,6 +17,7 @@ use axum::{
 use chordae_base::limits;
 
 mod chunks;
+mod inventories;
 mod ledger;
 mod live;
 pub mod openapi;
@@ -47,6 +48,13 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route(
             "/v1/sessions/{sid}",
             get(sessions::look).delete(sessions::revoke),
+        )
+        .route("/v1/inventories", get(inventories::list))
+        .route(
+            "/v1/inventories/{id}",
+            get(inventories::look)
+                .put(inventories::put)
+                .delete(inventories::remove),
         )
         .route("/v1/trail", get(trail::trail))
         .route("/ledger/{*path}", get(ledger::file))

@@ -37,7 +37,7 @@ use crate::{
         high_water::{HighWater, Now},
         jti::{JtiMemory, Once},
         pace::Pace,
-        ports::{ChunkSource, Ledger, Parties, Sessions, Tail},
+        ports::{ChunkSource, Inventories, Ledger, Parties, Sessions, Tail},
         request::{self, Request},
     },
     metrics::QueryMetrics,
@@ -57,6 +57,8 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     /// Session records.
     pub sessions: Arc<dyn Sessions>,
+    /// Inventories.
+    pub inventories: Arc<dyn Inventories>,
     /// Who is known, whose a stream is.
     pub parties: Arc<dyn Parties>,
     /// The provider's keys; sections are sealed to them.
@@ -97,6 +99,7 @@ pub struct Service {
     pub(super) tail: Option<Arc<dyn Tail>>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) sessions: Arc<dyn Sessions>,
+    pub(super) inventories: Arc<dyn Inventories>,
     pub(super) parties: Arc<dyn Parties>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) threads: Threads,
@@ -109,9 +112,9 @@ pub struct Service {
     pub(super) live: Arc<Semaphore>,
     /// Memory that they may hold, in units.
     memory: Arc<Semaphore>,
-    /// Sessions that are being made or revoked right now.
+    /// Sessions and inventories that are being changed right now.
     pub(super) changing: Mutex<BTreeSet<[u8; 32]>>,
-    provider: SecretKeys,
+    pub(super) provider: SecretKeys,
     origin: String,
     high: Mutex<HighWater>,
     jtis: Mutex<JtiMemory>,
@@ -138,6 +141,7 @@ impl Service {
             tail: parts.tail,
             ledger: parts.ledger,
             sessions: parts.sessions,
+            inventories: parts.inventories,
             parties: parts.parties,
             clock: parts.clock,
             threads: parts.threads,
@@ -314,7 +318,9 @@ impl Service {
         let opened: Outcome<Vec<SectionPlain>> =
             record.sections.iter().map(|s| self.open(s)).collect();
         // Only sections that were opened at the POST are stored: one that no longer opens was altered.
-        let matches = created.is_some_and(|(_, sections)| sections == digest) && opened.is_ok();
+        let matches = record.sid == Some(*sid)
+            && created.is_some_and(|(_, sections)| sections == digest)
+            && opened.is_ok();
         let plains = opened.unwrap_or_default();
         let session = Session {
             signer: created.map(|(signer, _)| signer),

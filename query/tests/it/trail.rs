@@ -10,7 +10,7 @@ use chordae_query::trail::{NOTHING, Trail, TrailRecord, digest};
 use crate::world::*;
 
 /// The records that a power loss at this instant would leave.
-fn durable(w: &World) -> Vec<TrailRecord> {
+pub(crate) fn durable(w: &World) -> Vec<TrailRecord> {
     let disk = w.disk.copy();
     disk.crash();
     let mut records = Vec::new();

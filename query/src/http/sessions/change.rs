@@ -19,7 +19,7 @@ use chordae_base::{Digest, Failure, KeyId, limits};
 use chordae_chain::{
     event::{self, Event, SignedEvent},
     keys::{self, Role},
-    session::{SectionPlain, SessionRecord, decode_post},
+    session::{Grant, NO_INVENTORY, SectionPlain, SessionRecord, decode_post},
 };
 use serde_json::json;
 
@@ -73,7 +73,10 @@ fn refused(service: &Service, problem: Problem) -> Response {
 }
 
 /// A body that is CBOR as it stands.
-fn plain_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+pub(in crate::http) fn plain_body(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Bytes, Problem> {
     let media = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let encoded = headers.contains_key(header::CONTENT_ENCODING);
     if encoded || media.is_some_and(|m| m != b"application/cbor") {
@@ -90,21 +93,23 @@ fn plain_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
     })
 }
 
-/// One change of a session at a time.
-struct Change<'s> {
+/// One change of a session, or of an inventory, at a time.
+pub(in crate::http) struct Change<'s> {
     changing: &'s std::sync::Mutex<BTreeSet<[u8; 32]>>,
     sid: [u8; 32],
 }
 
 impl<'s> Change<'s> {
-    fn begin(service: &'s Service, sid: [u8; 32]) -> Result<Self, Problem> {
+    pub(in crate::http) fn begin(service: &'s Service, sid: [u8; 32]) -> Result<Self, Problem> {
         let changing = &service.changing;
         if !changing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(sid)
         {
-            return Err(Problem::busy("this session is being changed: try again"));
+            return Err(Problem::busy(
+                "it is being changed by another request: try again",
+            ));
         }
         Ok(Self { changing, sid })
     }
@@ -204,6 +209,7 @@ fn check(
             ));
         }
         grants(service, signer, &plain)?;
+        listed(service, signer, section.inventory_id, &plain)?;
     }
     Ok(())
 }
@@ -233,6 +239,27 @@ fn grants(service: &Service, signer: KeyId, plain: &SectionPlain) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A section of an inventory grants streams that the inventory lists.
+fn listed(
+    service: &Service,
+    signer: KeyId,
+    inventory: [u8; 32],
+    plain: &SectionPlain,
+) -> Result<(), Problem> {
+    if inventory == NO_INVENTORY {
+        return Ok(());
+    }
+    let entries = service.inventory(&inventory, &signer)?;
+    let entries = entries.map(|(_, entries)| entries).unwrap_or_default();
+    let listed = |g: &Grant| entries.binary_search_by_key(&g.did, |e| e.did).is_ok();
+    if plain.grants.iter().all(listed) {
+        return Ok(());
+    }
+    // Unknown, removed and another patient's alike.
+    let why = "a section names no inventory of the signer, or a stream that it does not list";
+    Err(Problem::new(StatusCode::FORBIDDEN, "not-hers", why))
 }
 
 fn delete(service: &Service, sid: [u8; 32], body: &[u8]) -> Result<(), Problem> {

@@ -5,10 +5,11 @@ use axum::{
     extract::{Path, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
-use chordae_base::{Digest, Outcome};
+use chordae_base::{Digest, Failure, Outcome};
 use chordae_chain::{
+    inventory::Entry,
     keys,
-    session::{Grant, SectionPlain},
+    session::{Grant, NO_INVENTORY, SectionPlain, SessionRecord},
 };
 use serde_json::{Value, json};
 
@@ -62,21 +63,52 @@ fn page(service: &Service, caller: &Caller, from: &[u8; 32]) -> Result<Response,
 /// What a caller may see of a session: the patient all of it, a requester what is made out to her.
 fn show(service: &Service, caller: &Caller, sid: &[u8; 32]) -> Outcome<Option<Value>> {
     let Some((session, plains)) = service.session(sid)? else {
-        // Its record is gone; that it was revoked is for its signer to know.
-        let signer = service.created(sid)?.map(|(signer, _)| signer);
-        let hers = signer == Some(caller.kid) && service.ledger.revoked(sid)?;
-        return Ok(hers.then(|| json!({ "sid": Digest(*sid), "state": "revoked" })));
+        return without_record(service, caller, sid);
     };
     let signer = session.signer == Some(caller.kid);
-    let visible = |p: &&SectionPlain| signer || keys::key_id(&p.requester) == caller.kid;
-    let sections: Vec<Value> = plains.iter().filter(visible).map(section).collect();
-    if sections.is_empty() {
+    let visible =
+        |(_, p): &([u8; 32], &SectionPlain)| signer || keys::key_id(&p.requester) == caller.kid;
+    let of = inventories(service, sid)?;
+    let mut visible = of.into_iter().zip(&plains).filter(visible).peekable();
+    if visible.peek().is_none() {
         return Ok(None);
     }
     let state = state(service, &session);
+    let now = |(id, plain): ([u8; 32], &SectionPlain)| {
+        // What has changed since is for those who may still read.
+        let kept = (state == "live" && id != NO_INVENTORY).then_some(id);
+        let listed = kept.map(|id| service.inventory(&id, &keys::key_id(&plain.patient)));
+        let listed = listed.transpose()?.flatten();
+        Ok(section(id, plain, listed.as_ref()))
+    };
+    let sections: Vec<Value> = visible.map(now).collect::<Outcome<_>>()?;
     Ok(Some(
         json!({ "sid": Digest(*sid), "state": state, "sections": sections }),
     ))
+}
+
+/// Its record is gone: revoked, swept long after it expired, or lost. That is for its signer to know,
+/// with the event, in which she finds what she granted.
+fn without_record(service: &Service, caller: &Caller, sid: &[u8; 32]) -> Outcome<Option<Value>> {
+    let signer = service.created(sid)?.map(|(signer, _)| signer);
+    if signer != Some(caller.kid) {
+        return Ok(None);
+    }
+    if service.ledger.revoked(sid)? {
+        return Ok(Some(json!({ "sid": Digest(*sid), "state": "revoked" })));
+    }
+    let entry = service.ledger.session(sid)?.map(hex::encode);
+    Ok(Some(
+        json!({ "sid": Digest(*sid), "state": "no-record", "entry": entry }),
+    ))
+}
+
+/// The inventory ids of a stored session's sections.
+fn inventories(service: &Service, sid: &[u8; 32]) -> Outcome<Vec<[u8; 32]>> {
+    let record = service.sessions.get(sid)?.unwrap_or_default();
+    let record = SessionRecord::decode(&record)
+        .map_err(|e| Failure::damaged(format!("a stored session record: {}", e.why)))?;
+    Ok(record.sections.iter().map(|s| s.inventory_id).collect())
 }
 
 fn state(service: &Service, session: &Session) -> &'static str {
@@ -91,14 +123,21 @@ fn state(service: &Service, session: &Session) -> &'static str {
     }
 }
 
-fn section(plain: &SectionPlain) -> Value {
+fn section(inventory: [u8; 32], plain: &SectionPlain, listed: Option<&(u64, Vec<Entry>)>) -> Value {
+    let now = |g: &Grant| {
+        let (version, entries) = listed?;
+        let at = entries.binary_search_by_key(&g.did, |e| e.did).ok()?;
+        let entry = entries.get(at)?;
+        Some(json!({ "version": version, "metadata": entry.metadata, "url": entry.url }))
+    };
     let grant = |g: &Grant| {
         json!({
             "did": g.did, "metadata": g.metadata, "url": g.url,
-            "from_ns": g.st_ns, "until_ns": g.et_ns, "leads": g.leads,
+            "from_ns": g.st_ns, "until_ns": g.et_ns, "leads": g.leads, "now": now(g),
         })
     };
     json!({
+        "inventory": (inventory != NO_INVENTORY).then(|| Digest(inventory)),
         "patient": keys::key_id(&plain.patient),
         "requester": keys::key_id(&plain.requester),
         "expires_ns": plain.expires_ns,

@@ -20,8 +20,9 @@ use super::{problem::Problem, service, signed};
 
 mod change;
 mod look;
+mod sweep;
 
-pub(super) use change::{create, revoke};
+pub(super) use change::{Change, create, plain_body, revoke};
 pub(super) use look::{list, look};
 
 fn sid_of(path: Result<Path<String>, PathRejection>) -> Outcome<[u8; 32]> {

@@ -46,7 +46,9 @@ use chordae_query::{
 };
 use tower::ServiceExt;
 
-pub(crate) use ports::{Draft, MemChunks, MemLedger, MemParties, MemSessions, MemTail};
+pub(crate) use ports::{
+    Draft, MemChunks, MemInventories, MemLedger, MemParties, MemSessions, MemTail,
+};
 
 pub(crate) const ORIGIN: &str = "chordae.test/1";
 /// A multiple of the slot.
@@ -83,6 +85,7 @@ pub(crate) struct House {
     pub(crate) ledger: Arc<MemLedger>,
     pub(crate) tail: Arc<MemTail>,
     pub(crate) sessions: Arc<MemSessions>,
+    pub(crate) inventories: Arc<MemInventories>,
     pub(crate) parties: Arc<MemParties>,
     pub(crate) provider: SecretKeys,
 }
@@ -106,6 +109,7 @@ impl House {
             tail: Some(Arc::<MemTail>::clone(&self.tail)),
             ledger: Arc::<MemLedger>::clone(&self.ledger),
             sessions: Arc::<MemSessions>::clone(&self.sessions),
+            inventories: Arc::<MemInventories>::clone(&self.inventories),
             parties: Arc::<MemParties>::clone(&self.parties),
             provider: SecretKeys::from_pem(&self.provider.to_pem().unwrap()).unwrap(),
             origin: ORIGIN.to_owned(),
@@ -313,6 +317,7 @@ impl World {
             }),
             sessions: Arc::default(),
             tail: Arc::default(),
+            inventories: Arc::default(),
             parties,
             provider,
         };

@@ -27,8 +27,8 @@ use chordae_chunk::{ChunkRows, seal};
 use chordae_query::core::{
     ledger_path::LedgerPath,
     ports::{
-        Anchor, Bell, ChunkSource, Ledger, Parties, Party, Sessions, Tail, TailFrame, TailPage,
-        Touched,
+        Anchor, Bell, ChunkSource, Inventories, Ledger, Parties, Party, Sessions, Tail, TailFrame,
+        TailPage, Touched,
     },
 };
 
@@ -283,6 +283,37 @@ impl Sessions for MemSessions {
             .map(|(sid, _)| *sid)
             .take(most)
             .collect())
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct MemInventories(pub(crate) Mutex<BTreeMap<[u8; 32], (KeyId, Bytes)>>);
+
+impl Inventories for MemInventories {
+    fn put(
+        &self,
+        owner: &KeyId,
+        id: &[u8; 32],
+        record: &[u8],
+        _replaces: Option<&[u8; 32]>,
+    ) -> Outcome<()> {
+        let record = Bytes::copy_from_slice(record);
+        self.0.lock().unwrap().insert(*id, (*owner, record));
+        Ok(())
+    }
+
+    fn get(&self, id: &[u8; 32]) -> Outcome<Option<(KeyId, Bytes)>> {
+        Ok(self.0.lock().unwrap().get(id).cloned())
+    }
+
+    fn owner(&self, id: &[u8; 32]) -> Option<KeyId> {
+        self.0.lock().unwrap().get(id).map(|f| f.0)
+    }
+
+    fn of(&self, owner: &KeyId) -> Vec<[u8; 32]> {
+        let all = self.0.lock().unwrap();
+        let own = all.iter().filter(|(_, f)| f.0 == *owner);
+        own.map(|(id, _)| *id).collect()
     }
 }
 
