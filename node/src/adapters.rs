@@ -397,6 +397,33 @@ impl query::Sessions for Records {
     }
 }
 
+/// Inventories, for readers.
+pub(crate) struct Lists(pub(crate) Arc<Directory>);
+
+impl query::Inventories for Lists {
+    fn put(
+        &self,
+        owner: &KeyId,
+        id: &[u8; 32],
+        record: &[u8],
+        replaces: Option<&[u8; 32]>,
+    ) -> Outcome<()> {
+        self.0.inventories().put(owner, id, record, replaces)
+    }
+
+    fn get(&self, id: &[u8; 32]) -> Outcome<Option<(KeyId, Bytes)>> {
+        self.0.inventories().get(id)
+    }
+
+    fn owner(&self, id: &[u8; 32]) -> Option<KeyId> {
+        self.0.inventories().owner(id)
+    }
+
+    fn of(&self, owner: &KeyId) -> Vec<[u8; 32]> {
+        self.0.inventories().of(owner)
+    }
+}
+
 /// The trail's head, for the notary.
 pub(crate) struct Head(pub(crate) Trail);
 

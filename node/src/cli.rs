@@ -6,9 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
 mod report;
+mod session;
 
 pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
 pub use report::{ReportArgs, TrailArgs, TrailFormat};
+pub use session::{
+    GrantArgs, InventoryCommand, InventoryKeyArgs, InventoryPutArgs, SessionCommand,
+    SessionKeyArgs, SessionListArgs,
+};
 
 /// Keeps, proves and serves ECG streams.
 #[derive(Debug, Parser)]
@@ -56,6 +61,9 @@ pub enum Command {
     /// Grants of patients.
     #[command(subcommand)]
     Session(SessionCommand),
+    /// A patient's lists of her streams: one per provider or department.
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
     /// Fetches a window, verifies it, writes it.
     #[command(
         after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
@@ -315,83 +323,6 @@ pub enum StreamCommand {
         #[allow(missing_docs, reason = "described at its type")]
         server: Server,
     },
-}
-
-/// `chordae session`.
-#[derive(Debug, Subcommand)]
-pub enum SessionCommand {
-    /// A patient grants a window of a stream; prints the session id.
-    #[command(
-        after_help = "Example:  chordae session grant --data DIR --key ann.pem --to roe.pem.pub \
-        --stream DID --from 2026-11-20T10:00:00Z --until 2026-11-20T11:00:00Z --purpose \"second opinion\""
-    )]
-    Grant(Box<GrantArgs>),
-    /// Lists sessions.
-    #[command(after_help = "Example:  chordae session list --data DIR")]
-    List(ListArgs),
-    /// Shows one session to a party of it.
-    #[command(after_help = "Example:  chordae session show --data DIR --key roe.pem --session SID")]
-    Show(SessionKeyArgs),
-    /// The patient takes a grant back.
-    #[command(
-        after_help = "Example:  chordae session revoke --data DIR --key ann.pem --session SID"
-    )]
-    Revoke(SessionKeyArgs),
-}
-
-/// `chordae session grant`.
-#[derive(Debug, Clone, Args)]
-pub struct GrantArgs {
-    /// The patient's key file.
-    #[arg(long)]
-    pub key: PathBuf,
-    /// The requester's public identity.
-    #[arg(long)]
-    pub to: PathBuf,
-    /// The stream's did.
-    #[arg(long)]
-    pub stream: String,
-    /// First instant granted; no bound if absent.
-    #[arg(long)]
-    pub from: Option<String>,
-    /// First instant not granted; no bound if absent.
-    #[arg(long)]
-    pub until: Option<String>,
-    /// Leads granted; all if absent.
-    #[arg(long, value_delimiter = ',')]
-    pub leads: Option<Vec<String>>,
-    /// When the grant ends; never if absent.
-    #[arg(long)]
-    pub expires: Option<String>,
-    /// What it is for.
-    #[arg(long, default_value = "")]
-    pub purpose: String,
-    /// Keeps the bounds as given instead of rounding them inwards to whole pages (10 s).
-    #[arg(long)]
-    pub exact: bool,
-    /// Trust file with the provider's sealing key (with --url).
-    #[arg(long)]
-    pub trust: Option<PathBuf>,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: Remote,
-}
-
-/// `chordae session show|revoke`.
-#[derive(Debug, Clone, Args)]
-pub struct SessionKeyArgs {
-    /// The caller's key file.
-    #[arg(long)]
-    pub key: PathBuf,
-    /// Session id.
-    #[arg(long)]
-    pub session: String,
-    /// Trust file (with --url).
-    #[arg(long)]
-    pub trust: Option<PathBuf>,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: Remote,
 }
 
 /// Formats that `pull` writes.

@@ -17,6 +17,7 @@ mod desk;
 mod device;
 mod gateway;
 pub mod init;
+mod inventory;
 pub(crate) mod key;
 pub mod pull;
 mod report;
@@ -45,6 +46,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),
         Command::Stream(args) => admin::stream(args).await,
         Command::Session(args) => session::run(args).await,
+        Command::Inventory(args) => inventory::run(args).await,
         Command::Pull(args) => pull::run(&args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Report(args) => report::run(&args).await,

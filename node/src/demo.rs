@@ -154,7 +154,8 @@ async fn show_reading(stage: &Stage, report: &Report) -> Outcome<Pulled> {
     let grant = |from: Option<i64>, until: Option<i64>| cli::GrantArgs {
         key: stage.patient.clone(),
         to: keyfile::public_path(&stage.doctor),
-        stream: did.to_string(),
+        stream: vec![did.to_string()],
+        inventory: Vec::new(),
         from: from.map(|t| t.to_string()),
         until: until.map(|t| t.to_string()),
         leads: None,

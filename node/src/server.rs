@@ -178,6 +178,8 @@ impl Server {
         apart(move || list.sign()).await?;
         running.keep(revocations.clone().keep(ready.clone()));
 
+        running.keep(sweeping(Arc::clone(&house.service)));
+
         let parts = DoorParts::new(
             house.ingest.clone(),
             house.exchange.clone(),
@@ -369,6 +371,19 @@ async fn zmq_doors(
         doors.push(("zmq-plain", opened));
     }
     Ok(doors)
+}
+
+/// Looks through the directory for sessions that expired long ago, for ever.
+async fn sweeping(service: Arc<http::Service>) {
+    loop {
+        let of = Arc::clone(&service);
+        match apart(move || of.sweep_expired()).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "removed records of sessions that expired long ago"),
+            Err(why) => tracing::warn!(%why, "the directory cannot be looked through"),
+        }
+        tokio::time::sleep(limits::EXPIRED_LOOK_EVERY).await;
+    }
 }
 
 /// HTTP servers as tasks that end together.

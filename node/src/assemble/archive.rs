@@ -26,7 +26,7 @@ use chordae_storage::{Catalogue, Committer, directory::Directory, registry::Regi
 
 use super::Seams;
 use crate::{
-    adapters::{Chunks, Log, Records, Who},
+    adapters::{Chunks, Lists, Log, Records, Who},
     folder::Folder,
     keyring::Keyring,
     memory::Memory,
@@ -219,6 +219,7 @@ impl Archive {
                 directory: Arc::clone(&self.directory),
                 ledger: self.ledger.clone(),
             }),
+            inventories: Arc::new(Lists(Arc::clone(&self.directory))),
             parties: Arc::new(self.who.clone()),
             provider: self.keys.provider.clone(),
             origin: self.keys.trust.origin.clone(),

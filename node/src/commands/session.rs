@@ -1,27 +1,29 @@
 //! `chordae session`: a patient grants, looks at and revokes windows of her own streams.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use chordae_base::{
-    Did, Digest, Failure, Outcome, limits,
+    Digest, Failure, Outcome, limits,
     seams::{Entropy, real},
     time,
 };
 use chordae_chain::{
     event::{self, Event},
+    inventory::Entry,
     keys::SecretKeys,
     session::{self, Grant, SectionPlain},
     trust::TrustFile,
 };
-use serde_json::Value;
 
-use super::{desk::Desk, key::read_trust, key::sign_request, say, socket, table};
+use super::{inventory, key::read_trust, key::sign_request, say, socket};
 use crate::{
     Verdict, cli,
-    client::{self, Call, Place},
+    client::{self, Answer, Call, Place},
     folder::Folder,
     keyfile,
 };
+
+mod show;
 
 /// What a session command needs to know about the server.
 pub(crate) struct Far {
@@ -62,33 +64,10 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
             let patient = keyfile::read(&args.key)?;
             say(grant(&far, &patient, &args).await?);
         }
-        cli::SessionCommand::List(args) => {
-            let desk = Desk::open(&args.server)?;
-            let sids: Vec<String> = desk.get("/v1/admin/sessions").await?;
-            table::show(args.json, &sids, &["SESSION"], |sid| vec![sid.clone()])?;
-        }
+        cli::SessionCommand::List(args) => show::list(args).await?,
         cli::SessionCommand::Show(args) => {
             let far = far(&args.server, args.trust.as_deref())?;
-            let keys = keyfile::read(&args.key)?;
-            let target = format!("/v1/sessions/{}", sid(&args.session)?);
-            let token = sign_request(
-                &keys,
-                &far.trust.origin,
-                Some(&args.session),
-                "GET",
-                &target,
-                None,
-            )?;
-            let call = Call {
-                method: "GET".into(),
-                target,
-                authorization: Some(format!("Chordae {token}")),
-                body: None,
-            };
-            let answer: Value = client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
-                .await?
-                .json()?;
-            say(serde_json::to_string_pretty(&answer).unwrap_or_default());
+            show::one(&far, &keyfile::read(&args.key)?, &args).await?;
         }
         cli::SessionCommand::Revoke(args) => {
             let far = far(&args.server, args.trust.as_deref())?;
@@ -97,6 +76,49 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
         }
     }
     Ok(Verdict::Done)
+}
+
+/// Asks as the holder of a key; `session` where she relies on one.
+pub(super) async fn ask(
+    far: &Far,
+    keys: &SecretKeys,
+    session: Option<&str>,
+    target: String,
+) -> Outcome<Answer> {
+    let token = sign_request(keys, &far.trust.origin, session, "GET", &target, None)?;
+    let call = Call {
+        method: "GET".into(),
+        target,
+        authorization: Some(format!("Chordae {token}")),
+        body: None,
+    };
+    client::send(&far.place, call, limits::ANSWER_BYTES_MAX)
+        .await?
+        .ok()
+}
+
+/// Sends a record that its signature alone vouches for.
+pub(super) async fn send_signed(
+    far: &Far,
+    method: &str,
+    target: String,
+    body: Vec<u8>,
+) -> Outcome<Answer> {
+    let call = Call {
+        method: method.into(),
+        target,
+        authorization: None,
+        body: Some(("application/cbor", body)),
+    };
+    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
+        .await?
+        .ok()
+}
+
+/// The provider's sealing key, from the trust file.
+pub(super) fn provider(far: &Far) -> Outcome<[u8; 32]> {
+    let provider = far.trust.providers.first().and_then(|p| p.seal);
+    provider.ok_or_else(|| Failure::bad_input("the provider has no sealing key"))
 }
 
 fn sid(text: &str) -> Outcome<Digest> {
@@ -126,48 +148,101 @@ pub(crate) async fn grant(
     args: &cli::GrantArgs,
 ) -> Outcome<String> {
     let requester = keyfile::read_public(&args.to)?;
-    let did: Did = args.stream.parse()?;
-    let bound = |text: &Option<String>| text.as_deref().map(time::parse).transpose();
-    let (from, until) = (bound(&args.from)?, bound(&args.until)?);
-    let (st_ns, et_ns) = if args.exact {
-        (from, until)
-    } else {
-        inwards(from, until)?
+    let seal = requester
+        .seal
+        .ok_or_else(|| Failure::bad_input("the requester has no sealing key"))?;
+    let provider = provider(far)?;
+    let all = Bounds {
+        from: args.from.as_deref().map(time::parse).transpose()?,
+        until: args.until.as_deref().map(time::parse).transpose()?,
+        leads: args.leads.clone(),
     };
-    let no_seal = |who: &str| Failure::bad_input(format!("{who} has no sealing key"));
-    let provider = far
-        .trust
-        .providers
-        .first()
-        .and_then(|p| p.seal)
-        .ok_or_else(|| no_seal("the provider"))?;
-    let plain = SectionPlain {
+    let expires_ns = args.expires.as_deref().map(time::parse).transpose()?;
+    let section = |grants| SectionPlain {
         patient: patient.sign_public(),
         requester: requester.sign,
-        expires_ns: bound(&args.expires)?,
+        expires_ns,
         purpose: args.purpose.clone(),
-        grants: vec![Grant {
-            did,
-            metadata: Default::default(),
+        grants,
+    };
+    let mut sections = Vec::new();
+    let mut own = Vec::new();
+    for text in &args.stream {
+        let (did, bounds) = all.narrowed(text)?;
+        let entry = Entry {
+            did: did.parse()?,
+            metadata: BTreeMap::new(),
             url: String::new(),
+        };
+        own.push(bounds.grant(entry, args.exact)?);
+    }
+    if !own.is_empty() {
+        sections.push((session::NO_INVENTORY, section(own)));
+    }
+    for text in &args.inventory {
+        let (id, bounds) = all.narrowed(text)?;
+        let listed = inventory::fetch(far, patient, id).await?;
+        let grants = listed.entries.into_iter();
+        let grants = grants.map(|entry| bounds.grant(entry, args.exact));
+        sections.push((listed.id.0, section(grants.collect::<Outcome<_>>()?)));
+    }
+    let sections: Vec<_> = sections.iter().map(|(id, plain)| (*id, plain)).collect();
+    let made = session::make_of(patient, &provider, &seal, &sections, &real::OsEntropy)?;
+    let body = session::encode_post(&made.entry, &made.record)?;
+    send_signed(far, "POST", "/v1/sessions".into(), body).await?;
+    Ok(hex::encode(made.sid))
+}
+
+/// What is granted of a stream.
+#[derive(Clone)]
+struct Bounds {
+    from: Option<i64>,
+    until: Option<i64>,
+    leads: Option<Vec<String>>,
+}
+
+impl Bounds {
+    /// Reads `ID[,from=T|any][,until=T|any][,leads=I+II|all]`; what is not said stays as it is here.
+    fn narrowed<'t>(&self, text: &'t str) -> Outcome<(&'t str, Self)> {
+        let mut words = text.split(',');
+        let id = words.next().unwrap_or_default();
+        let mut bounds = self.clone();
+        for word in words {
+            let time = |t: &str| match t {
+                "any" => Ok(None),
+                t => time::parse(t).map(Some),
+            };
+            match word.split_once('=') {
+                Some(("from", t)) => bounds.from = time(t)?,
+                Some(("until", t)) => bounds.until = time(t)?,
+                Some(("leads", "all")) => bounds.leads = None,
+                Some(("leads", names)) => {
+                    bounds.leads = Some(names.split('+').map(str::to_owned).collect());
+                }
+                _ => {
+                    return Err(Failure::bad_input(format!(
+                        "{word:?} in {text:?}: use from=T, until=T (or any), leads=I+II (or all)"
+                    )));
+                }
+            }
+        }
+        Ok((id, bounds))
+    }
+
+    fn grant(&self, entry: Entry, exact: bool) -> Outcome<Grant> {
+        let (st_ns, et_ns) = match exact {
+            true => (self.from, self.until),
+            false => inwards(self.from, self.until)?,
+        };
+        Ok(Grant {
+            did: entry.did,
+            metadata: entry.metadata,
+            url: entry.url,
             st_ns,
             et_ns,
-            leads: args.leads.clone(),
-        }],
-    };
-    let seal = requester.seal.ok_or_else(|| no_seal("the requester"))?;
-    let made = session::make(patient, &provider, &seal, &[plain], &real::OsEntropy)?;
-    let body = session::encode_post(&made.entry, &made.record)?;
-    let call = Call {
-        method: "POST".into(),
-        target: "/v1/sessions".into(),
-        authorization: None,
-        body: Some(("application/cbor", body)),
-    };
-    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
-        .await?
-        .ok()?;
-    Ok(hex::encode(made.sid))
+            leads: self.leads.clone(),
+        })
+    }
 }
 
 /// Signs and posts a revocation.
@@ -176,14 +251,38 @@ pub(crate) async fn revoke(far: &Far, patient: &SecretKeys, session: &str) -> Ou
     let mut nonce = [0; 16];
     real::OsEntropy.fill(&mut nonce);
     let entry = event::sign(&Event::RevokeSession { sid: sid.0, nonce }, patient)?;
-    let call = Call {
-        method: "DELETE".into(),
-        target: format!("/v1/sessions/{sid}"),
-        authorization: None,
-        body: Some(("application/cbor", entry)),
-    };
-    client::send(&far.place, call, limits::BODY_BYTES_MAX as u64)
-        .await?
-        .ok()?;
+    send_signed(far, "DELETE", format!("/v1/sessions/{sid}"), entry).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stream_does_not_say_comes_from_the_whole() {
+        let all = Bounds {
+            from: Some(10),
+            until: Some(20),
+            leads: Some(vec!["I".into()]),
+        };
+        let read = |text| {
+            let (id, b) = all.narrowed(text)?;
+            Ok::<_, Failure>((id.to_owned(), b.from, b.until, b.leads))
+        };
+        let leads = |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect());
+        let same = ("x".to_owned(), Some(10), Some(20), leads(&["I"]));
+        assert_eq!(read("x").unwrap(), same);
+        assert_eq!(
+            read("x,until=any,leads=II+V1").unwrap(),
+            ("x".to_owned(), Some(10), None, leads(&["II", "V1"]))
+        );
+        assert_eq!(
+            read("x,from=1970-01-01T00:00:00+00:00,leads=all").unwrap(),
+            ("x".to_owned(), Some(0), Some(20), None)
+        );
+        for bad in ["x,", "x,from", "x,from=soon", "x,lead=I", "x;leads=I,y"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
 }
