@@ -174,27 +174,22 @@ fn store(
 ) -> Result<Response, Problem> {
     let new = &signed.record;
     let _change = Change::begin(service, *id)?;
-    let before = service.inventories.get(id)?;
-    match &before {
-        Some((owner, _)) if *owner != signed.kid => return Err(no_inventory()),
+    match service.inventories.get(id)? {
+        Some((owner, _)) if owner != signed.kid => return Err(no_inventory()),
         // Sent again, because its answer was lost.
-        Some((_, there)) if **there == *body => {}
-        Some((_, there)) => follows(new, there)?,
+        Some((_, there)) if *there == *body => {}
+        Some((_, there)) => follows(new, &there)?,
         None if new.version == 1 => {}
         None => return Err(no_inventory()),
     }
     let replaces = (new.version > 1).then_some(&new.prev);
     service.inventories.put(&signed.kid, id, body, replaces)?;
-    let status = match before {
-        None => StatusCode::CREATED,
-        Some(_) => StatusCode::OK,
-    };
     let state = match new.stored {
         Some(_) => "live",
         None => "removed",
     };
     let shown = json!({ "id": Digest(*id), "version": new.version, "state": state });
-    Ok((status, Json(shown)).into_response())
+    Ok(Json(shown).into_response())
 }
 
 /// Whether a record takes the place of the newest.

@@ -361,6 +361,20 @@ fn operations() -> Vec<Op> {
             (200, vec![JSON], object(&["sid", "state"])),
         ),
         get(
+            "/v1/inventories",
+            "inventories",
+            "a patient's own inventories",
+            vec![],
+            (200, vec![JSON], object(&["inventories"])),
+        ),
+        get(
+            "/v1/inventories/{id}",
+            "inventory",
+            "the newest record of an inventory, as its owner signed it",
+            vec![inventory()],
+            (200, vec!["application/cbor"], Value::Null),
+        ),
+        get(
             "/v1/trail",
             "trail",
             "who asked for a stream and what became of it; for its patient",
@@ -412,8 +426,12 @@ fn sid() -> Value {
     in_path("sid", "the session: leaf hash of its event", hash_shape())
 }
 
+fn inventory() -> Value {
+    in_path("id", "the inventory", hash_shape())
+}
+
 /// What a patient signs with the body itself; no token.
-fn changes() -> [Op; 2] {
+fn changes() -> [Op; 4] {
     let cbor = (
         "application/cbor",
         json!({ "type": "string", "format": "binary" }),
@@ -445,6 +463,22 @@ fn changes() -> [Op; 2] {
             "revokes a session: the signed event",
             vec![sid()],
             (200, vec![JSON], object(&["sid", "state"])),
+        ),
+        change(
+            "put",
+            "/v1/inventories/{id}",
+            "put-inventory",
+            "stores the next version of an inventory: the signed record",
+            vec![inventory()],
+            (200, vec![JSON], object(&["id", "version", "state"])),
+        ),
+        change(
+            "delete",
+            "/v1/inventories/{id}",
+            "remove-inventory",
+            "removes an inventory for good: the signed record",
+            vec![inventory()],
+            (200, vec![JSON], object(&["id", "version", "state"])),
         ),
     ]
 }
