@@ -12,6 +12,7 @@ mod bundle_case;
 mod event_formats;
 mod golden_meta;
 mod inventory_formats;
+mod key_independence;
 mod party_formats;
 mod shared;
 mod vectors_digests;
