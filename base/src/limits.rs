@@ -330,6 +330,30 @@ pub const ANSWERS_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
 pub const PROOF_COLUMNS_MAX: u64 = 500_000;
 /// Rows of one piece of an answer.
 pub const PIECE_ROWS: usize = 8192;
+/// Rows of a row group of a Parquet answer; one is in memory while it is filled.
+pub const PARQUET_GROUP_ROWS: usize = 65_536;
+/// Runs of evenly spaced rows in an answer of a format that knows samples at a rate and no times.
+pub const ANSWER_RUNS_MAX: usize = 100_000;
+/// Stretches between long gaps in such an answer.
+pub const ANSWER_STRETCHES_MAX: usize = 4096;
+/// Gaps up to this long are filled with "no value" in such an answer.
+pub const GAP_FILL_NS: i64 = 10 * SECOND_NS;
+/// Codes (samples times leads) that are filled in for gaps of one answer.
+pub const GAP_FILL_CODES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes that say what such an answer itself cannot: times to the nanosecond.
+pub const ANSWER_SIDE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Samples per lead of one FHIR Observation, which is made in memory.
+pub const FHIR_SLOTS_MAX: u64 = 65_536;
+/// Bytes of the samples of a data record, as EDF+ recommends.
+pub const EDF_RECORD_BYTES_MAX: u64 = 61_440;
+/// Bytes of the annotations of a data record.
+pub const EDF_NOTES_BYTES_MAX: usize = 65_536;
+/// Points of each lead of an overview.
+pub const OVERVIEW_POINTS_MAX: u64 = 100_000;
+/// Gaps that the header of an answer names.
+pub const GAPS_LISTED_MAX: usize = 64;
+/// Bytes that an encoder for compressed answers holds.
+pub const ENCODER_BYTES: u64 = 4 * 1024 * 1024;
 /// Pieces of one answer waiting for its reader.
 pub const PIECES_QUEUE: usize = 4;
 /// A reader that takes no piece for this long is cut off.

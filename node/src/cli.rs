@@ -330,8 +330,18 @@ pub enum StreamCommand {
 pub enum FormatArg {
     /// Arrow IPC stream.
     Arrow,
+    /// Parquet.
+    Parquet,
     /// One line per row.
     Csv,
+    /// One object, a row a line.
+    Json,
+    /// FHIR R5 Observation, or a Bundle of them.
+    Fhir,
+    /// WFDB record in a zip.
+    Wfdb,
+    /// EDF+.
+    Edf,
 }
 
 /// `chordae pull`.
@@ -380,7 +390,7 @@ pub struct PullArgs {
 pub struct VerifyArgs {
     /// Data folder, chunk file, report or proof bundle.
     pub path: PathBuf,
-    /// The answer (CSV) that a proof bundle is for.
+    /// The answer that a proof bundle is for, in any format that pull writes.
     #[arg(long)]
     pub answer: Option<PathBuf>,
     /// Trust file; without one no verdict is better than `unanchored`.

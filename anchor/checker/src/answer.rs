@@ -24,9 +24,14 @@ pub struct AnswerReport {
     pub newer: Vec<u64>,
 }
 
-/// Checks a CSV answer.
-pub fn check_answer(bundle: &ProofBundle, csv: &[u8], trust: Option<&TrustFile>) -> AnswerReport {
-    match read_csv(csv) {
+/// Checks an answer that was read: by [`read_csv`], or by whoever knows its format. One that could not be
+/// read is damaged.
+pub fn check_answer(
+    bundle: &ProofBundle,
+    rows: Outcome<AnswerRows>,
+    trust: Option<&TrustFile>,
+) -> AnswerReport {
+    match rows {
         Ok(rows) => {
             let asked = Asked {
                 leads: Some(rows.leads.clone()),

@@ -7,10 +7,13 @@ use chordae_base::{
     seams::{Clock, real},
     time,
     time::SECOND_NS,
+    wire::Lead,
 };
 use chordae_chain::{
-    bundle::{self, Asked, BundleVerdict, ProofBundle},
+    bundle::{self, AnswerRows, Asked, BundleVerdict, ProofBundle},
+    finding::{Code, Finding},
     keys::SecretKeys,
+    meta::ChunkMeta,
 };
 use chordae_query::formats::{self, Format};
 use hyper::header::LINK;
@@ -70,7 +73,12 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
         snap: !args.no_snap,
         format: match args.format {
             cli::FormatArg::Arrow => Format::Arrow,
+            cli::FormatArg::Parquet => Format::Parquet,
             cli::FormatArg::Csv => Format::Csv,
+            cli::FormatArg::Json => Format::Json,
+            cli::FormatArg::Fhir => Format::Fhir,
+            cli::FormatArg::Wfdb => Format::Wfdb,
+            cli::FormatArg::Edf => Format::Edf,
         },
     };
     // The trust file in a server's own folder names the origin for the token; it proves nothing.
@@ -143,6 +151,37 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Outcome<()> {
     fs::rename(&tmp, path).map_err(|e| Failure::os(doing(), &e))
 }
 
+/// The rows of an answer, read back out of its own bytes.
+///
+/// # Errors
+/// Those of [`formats::read`] and of the checker's CSV.
+pub(crate) fn rows_of(format: Format, answer: &bytes::Bytes) -> Outcome<AnswerRows> {
+    match format {
+        Format::Csv => chordae_checker::read_csv(answer),
+        other => formats::read(other, answer),
+    }
+}
+
+/// Whether an answer says of its codes what the metadata of its chunks says.
+///
+/// # Errors
+/// Those of [`formats::check_scales`].
+pub(crate) fn scales_of(
+    format: Format,
+    answer: &bytes::Bytes,
+    bundle: &ProofBundle,
+) -> Outcome<()> {
+    let mut leads: Vec<Lead> = Vec::new();
+    for chunk in &bundle.chunks {
+        for lead in ChunkMeta::parse(&chunk.meta)?.leads {
+            if leads.iter().all(|known| known.name != lead.name) {
+                leads.push(lead);
+            }
+        }
+    }
+    formats::check_scales(format, answer, &leads)
+}
+
 /// Fetches and judges; writes nothing.
 ///
 /// # Errors
@@ -184,17 +223,22 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
             "the proof is not for the window that was asked for",
         ));
     }
-    let rows = match wanted.format {
-        Format::Arrow => formats::read_arrow(&answer.body)?,
-        Format::Csv => chordae_checker::read_csv(&answer.body)?,
-    };
+    let rows = rows_of(wanted.format, &answer.body)?;
     let asked = Asked {
         did: Some(wanted.did),
         window: Some(window),
         leads: wanted.leads.map(<[String]>::to_vec),
     };
     let trust = trusted.then_some(&far.trust);
-    let judgement = bundle::verify(&bundle, &rows, &asked, trust);
+    let mut judgement = bundle::verify(&bundle, &rows, &asked, trust);
+    if let Err(e) = scales_of(wanted.format, &answer.body, &bundle) {
+        judgement.verdict = bundle::Verdict::Damaged;
+        judgement.findings.push(Finding {
+            object: "answer".into(),
+            code: Code::Metadata,
+            detail: e.why,
+        });
+    }
     Ok(Pulled {
         answer: answer.body,
         rows: rows.times.len(),

@@ -4,14 +4,19 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chordae_base::{
-    Failure, Outcome, limits,
+    Failure, FailureKind, Outcome, limits,
     seams::{Disk, real::OsDisk},
 };
 use chordae_chain::{bundle::ProofBundle, report::looks_like, trust::TrustFile};
 use chordae_checker::{self as checker, Kind, Progress, Report};
+use chordae_query::formats::{self, Format};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{key::read_trust, report, say};
+use super::{
+    key::read_trust,
+    pull::{rows_of, scales_of},
+    report, say,
+};
 use crate::{Verdict, cli};
 
 pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
@@ -51,11 +56,28 @@ fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outco
                 ))),
                 (None, Some(_)) => Err(Failure::bad_input("the proof bundle is not text")),
                 (Some(text), Some(answer)) => {
-                    let csv = read(answer, limits::ANSWER_BYTES_MAX)?;
-                    Ok(checker::check_answer(&ProofBundle::parse(&text)?, &csv, trust).report)
+                    let bytes = Bytes::from(read(answer, limits::ANSWER_BYTES_MAX)?);
+                    judge(&ProofBundle::parse(&text)?, bytes, answer, trust)
                 }
             }
         }
+    }
+}
+
+/// Judges an answer in whatever format it is.
+fn judge(
+    bundle: &ProofBundle,
+    bytes: Bytes,
+    name: &Path,
+    trust: Option<&TrustFile>,
+) -> Outcome<Report> {
+    let format = formats::sniff(&bytes)
+        .ok_or_else(|| Failure::bad_input(format!("{} is in no format of ours", name.display())))?;
+    let rows = rows_of(format, &bytes);
+    match rows.and_then(|rows| scales_of(format, &bytes, bundle).map(|()| rows)) {
+        // An overview for example: that is a question wrongly put, not damage.
+        Err(e) if format != Format::Csv && e.kind == FailureKind::BadInput => Err(e),
+        rows => Ok(checker::check_answer(bundle, rows, trust).report),
     }
 }
 

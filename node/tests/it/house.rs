@@ -44,7 +44,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
 /// Heavy or dangerous libraries and the only crates of ours that may name them.
 const FIREWALL: &[(&str, &[&str])] = &[
     ("arrow-array", &["chordae-chunk", "chordae-query"]),
-    ("parquet", &["chordae-chunk"]),
+    ("parquet", &["chordae-chunk", "chordae-query"]),
     ("rumqttc", &["chordae-ingest", "chordae-device-sim"]),
     ("rumqttd", &["chordae-ingest", "chordae-benches"]),
     ("zeromq", &["chordae-device-sim", "chordae-benches"]),

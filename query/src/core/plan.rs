@@ -83,6 +83,19 @@ pub fn plan(touched: Vec<Touched>, rows: Span, leads: &Leads, upto: Option<u64>)
 }
 
 impl Plan {
+    /// The part of the window from the first chunk's beginning to the last one's end.
+    pub fn span(&self) -> Span {
+        let starts = self.chunks.iter().map(|t| t.link.first_ns);
+        let ends = self.chunks.iter().map(|t| t.link.end_ns);
+        let from_ns = starts
+            .min()
+            .map_or(self.rows.from_ns, |ns| ns.max(self.rows.from_ns));
+        let until_ns = ends
+            .max()
+            .map_or(self.rows.until_ns, |ns| ns.min(self.rows.until_ns));
+        Span { from_ns, until_ns }
+    }
+
     /// What [`super::merge::Merge`] orders the chunks by.
     pub fn keys(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
         self.chunks
@@ -201,6 +214,55 @@ impl Coverage {
             chunks: plan.chunks.len(),
             missing_frames,
         }
+    }
+}
+
+/// The parts of a window that no chunk of it reaches over. A frame that is missing inside a chunk is
+/// counted by [`Coverage::missing_frames`], and seen in the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gaps {
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub spans: Vec<Span>,
+}
+
+impl Gaps {
+    /// Of a plan, over the window it answers.
+    pub fn of(plan: &Plan, window: Span) -> Self {
+        let (mut count, mut spans) = (0, Vec::new());
+        let mut gap = |from_ns: i64, until_ns: i64| {
+            if from_ns < until_ns {
+                count += 1;
+                if spans.len() < limits::GAPS_LISTED_MAX {
+                    spans.push(Span { from_ns, until_ns });
+                }
+            }
+        };
+        let mut reached = window.from_ns;
+        for chunk in &plan.chunks {
+            gap(reached, chunk.link.first_ns.min(window.until_ns));
+            reached = reached.max(chunk.link.end_ns);
+        }
+        gap(reached, window.until_ns);
+        Self { count, spans }
+    }
+}
+
+impl std::fmt::Display for Gaps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let spans = self
+            .spans
+            .iter()
+            .map(|s| format!("{}/{}", s.from_ns, s.until_ns));
+        let spans: Vec<String> = spans.collect();
+        let more = self.count - self.spans.len();
+        write!(
+            f,
+            "count={}, spans=\"{}\", more={more}",
+            self.count,
+            spans.join(" ")
+        )
     }
 }
 

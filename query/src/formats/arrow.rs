@@ -34,7 +34,8 @@ impl ArrowStream {
     }
 }
 
-fn schema(heading: &Heading) -> Schema {
+/// The columns, with the scales beside them.
+pub(super) fn schema(heading: &Heading) -> Schema {
     let utc = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
     let mut fields = vec![Field::new("time", utc, false)];
     for column in &heading.columns {
@@ -73,17 +74,21 @@ pub(super) fn codes(codes: Vec<i32>) -> ArrayRef {
     Arc::new(Int32Array::from(codes))
 }
 
+/// Rows as a batch of a schema that [`schema`] made.
+pub(super) fn batch(schema: &SchemaRef, rows: ChunkRows) -> Outcome<RecordBatch> {
+    let times = TimestampNanosecondArray::from(rows.times).with_timezone("UTC");
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(times)];
+    columns.extend(rows.leads.into_iter().map(codes));
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| broken("rows", &e))
+}
+
 impl Writer for ArrowStream {
     fn begin(&mut self) -> Outcome<Bytes> {
         Ok(self.written())
     }
 
     fn rows(&mut self, rows: ChunkRows) -> Outcome<Bytes> {
-        let times = TimestampNanosecondArray::from(rows.times).with_timezone("UTC");
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(times)];
-        columns.extend(rows.leads.into_iter().map(codes));
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
-        let batch = batch.map_err(|e| broken("Arrow rows", &e))?;
+        let batch = batch(&self.schema, rows)?;
         self.stream
             .write(&batch)
             .map_err(|e| broken("Arrow rows", &e))?;

@@ -29,7 +29,7 @@ use crate::{
         merge::{Merge, Step},
         plan::Plan,
     },
-    formats::{Format, Heading, Writer},
+    formats::{Encoding, Format, Heading, Overview, Surveyor, Writer},
     trail::Deed,
 };
 
@@ -41,6 +41,9 @@ pub(super) struct Answer {
     pub(super) want: Want,
     pub(super) plan: Plan,
     pub(super) format: Format,
+    /// Buckets instead of the rows.
+    pub(super) overview: Option<Overview>,
+    pub(super) encoding: Encoding,
     pub(super) deed: Deed,
     pub(super) begun_ns: u64,
     /// Its place and its memory, given back when it ends.
@@ -117,38 +120,71 @@ impl Answer {
     }
 
     fn send(&self, pieces: &Pieces, sent: &mut u64) -> Result<(), Stop> {
+        let mut encoder = self.encoding.encoder()?;
         let hand_over = |bytes: Bytes| {
+            // A writer may hold rows back, to the end of a row group for example.
+            if bytes.is_empty() {
+                return Ok(());
+            }
             let threads = &self.service.threads;
             match threads.wait_for(limits::READER_STALL, pieces.send(Ok(bytes))) {
                 Some(Ok(())) => Ok(()),
                 _ => Err(Stop::Reader),
             }
         };
-        let plan = &self.plan;
-        let heading = Heading {
-            did: self.want.did,
-            rates: plan.rates.clone(),
-            columns: plan.columns.clone(),
-        };
-        let mut writer: Box<dyn Writer> = self.format.writer(heading)?;
-        let mut source = Rows::new(Arc::clone(&self.service), plan, self.want.did);
+        let mut looked_ns = self.begun_ns;
+        let mut writer = self.writer(&mut looked_ns)?;
+        let mut overview = self.overview.clone();
+        let mut source = Rows::new(Arc::clone(&self.service), &self.plan, self.want.did);
         // Nothing goes out before the first rows could be read.
         let mut next = source.piece()?;
-        hand_over(writer.begin()?)?;
-        let mut looked_ns = self.begun_ns;
+        hand_over(encoder.push(writer.begin()?)?)?;
         while let Some(rows) = next {
             self.still_granted(&mut looked_ns)?;
+            let rows = match &mut overview {
+                Some(overview) => overview.rows(&rows),
+                None => rows,
+            };
             let count = rows.len() as u64;
-            hand_over(writer.rows(rows)?)?;
+            hand_over(encoder.push(writer.rows(rows)?)?)?;
             *sent += count;
             next = source.piece()?;
         }
-        let end = writer.end()?;
-        if end.is_empty() {
-            Ok(())
-        } else {
-            hand_over(end)
+        if let Some(rows) = overview
+            .map(|mut o| o.end())
+            .filter(|rows| !rows.is_empty())
+        {
+            let count = rows.len() as u64;
+            hand_over(encoder.push(writer.rows(rows)?)?)?;
+            *sent += count;
         }
+        hand_over(encoder.push(writer.end()?)?)?;
+        hand_over(encoder.end()?)
+    }
+
+    /// The format's writer, after a first reading of the rows if it needs one.
+    fn writer(&self, looked_ns: &mut u64) -> Result<Box<dyn Writer>, Stop> {
+        let plan = &self.plan;
+        let columns = match self.overview {
+            Some(_) => Overview::columns(&plan.columns),
+            None => plan.columns.clone(),
+        };
+        let heading = Heading {
+            did: self.want.did,
+            rates: plan.rates.clone(),
+            columns,
+        };
+        let mut survey = None;
+        if self.format.surveyed() {
+            let mut surveyor = Surveyor::new(&plan.rates)?;
+            let mut source = Rows::new(Arc::clone(&self.service), plan, self.want.did);
+            while let Some(rows) = source.piece()? {
+                self.still_granted(looked_ns)?;
+                surveyor.rows(&rows)?;
+            }
+            survey = Some(surveyor.end()?);
+        }
+        Ok(self.format.writer(heading, survey)?)
     }
 
     /// Looks at the grant again if the last look is old.

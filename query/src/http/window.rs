@@ -24,28 +24,34 @@ use crate::{
         access::{Leads, Want},
         ask::leads_text,
         high_water::Now,
-        plan::{Coverage, Plan, plan},
+        plan::{Coverage, Gaps, Plan, plan},
     },
-    formats::Format,
+    formats::{Encoding, Format, Overview},
     trail::Deed,
 };
 
 const COVERAGE: HeaderName = HeaderName::from_static("chordae-coverage");
 pub(super) const INTEGRITY: HeaderName = HeaderName::from_static("chordae-integrity");
+const GAPS: HeaderName = HeaderName::from_static("chordae-gaps");
+const OVERVIEW: HeaderName = HeaderName::from_static("chordae-overview");
 const WINDOW: HeaderName = HeaderName::from_static("chordae-window");
 
 /// What the window's query says.
 struct Asked {
     want: Want,
     format: Format,
+    encoding: Encoding,
     snap: bool,
+    /// `max_points`.
+    points: Option<u64>,
 }
 
 /// What is known before the first byte.
 struct Ready {
     want: Want,
     plan: Plan,
-    headers: [(HeaderName, String); 4],
+    overview: Option<Overview>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 pub(super) async fn window(signed: Signed, did: DidPath) -> Response {
@@ -62,13 +68,20 @@ pub(super) async fn window(signed: Signed, did: DidPath) -> Response {
     if let Err(failure) = signed.service.trail.write(deed).await {
         return Problem::from(failure).into_response();
     }
-    let media_type = answer.format.media_type();
+    let (media_type, encoding) = (answer.format.media_type(), answer.encoding);
     let mut response = match answer.body().await {
         Ok(body) => Response::new(body),
         Err(problem) => return problem.into_response(),
     };
     let into = response.headers_mut();
     into.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    into.insert(
+        header::VARY,
+        HeaderValue::from_static("accept, accept-encoding"),
+    );
+    if let Some(word) = encoding.word() {
+        into.insert(header::CONTENT_ENCODING, HeaderValue::from_static(word));
+    }
     for (name, value) in heads {
         // Numbers, dids and escaped names only, so it is always a header value.
         if let Ok(value) = HeaderValue::try_from(value) {
@@ -89,34 +102,53 @@ fn parse(signed: &Signed, did: DidPath, deed: &mut Deed) -> Outcome<Asked> {
         "max_points",
     ];
     let (want, params) = signed.want(did, KNOWN, deed)?;
-    if params.get("max_points").is_some() {
-        return Err(Failure::bad_input("max_points is not served yet"));
-    }
     let snap = match params.get("snap") {
         None => false,
         Some("page") => true,
         Some(_) => return Err(Failure::bad_input("snap is page, or left out")),
     };
-    let accept = signed.headers.get(header::ACCEPT);
-    let accept = accept.and_then(|a| a.to_str().ok());
-    let format = Format::choose(params.get("format"), accept)?;
+    let head = |name| signed.headers.get(name).and_then(|a| a.to_str().ok());
+    let format = Format::choose(params.get("format"), head(header::ACCEPT))?;
     deed.format = format.word().to_owned();
-    Ok(Asked { want, format, snap })
+    let points = params.number("max_points")?;
+    if let Some(points) = points {
+        let fits = (2..=limits::OVERVIEW_POINTS_MAX).contains(&points);
+        if !fits || !format.overviews() {
+            return Err(Failure::bad_input(format!(
+                "max_points is 2 to {}, as arrow, csv or json",
+                limits::OVERVIEW_POINTS_MAX
+            )));
+        }
+        deed.format.push_str(" overview");
+    }
+    let encoding = match format.compressible() {
+        true => Encoding::choose(head(header::ACCEPT_ENCODING)),
+        false => Encoding::Identity,
+    };
+    Ok(Asked {
+        want,
+        format,
+        encoding,
+        snap,
+        points,
+    })
 }
 
 async fn start(
     signed: &Signed,
     asked: Asked,
     deed: &mut Deed,
-) -> Result<(Answer, [(HeaderName, String); 4]), Problem> {
+) -> Result<(Answer, Vec<(HeaderName, String)>), Problem> {
     let (service, caller) = (&signed.service, &signed.caller);
     let place = service.place()?;
     let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
-    let (format, snap) = (asked.format, asked.snap);
+    let (format, encoding) = (asked.format, asked.encoding);
     let ready = service
-        .blocking(move || prepare(&of, &by, asked.want, snap, now))
+        .blocking(move || prepare(&of, &by, asked, now))
         .await?;
-    let room = service.room(ready.plan.peak_bytes.saturating_add(MIN_BYTES))?;
+    let held = (MIN_BYTES + limits::ENCODER_BYTES)
+        .saturating_add(format.held_bytes(ready.plan.columns.len()));
+    let room = service.room(ready.plan.peak_bytes.saturating_add(held))?;
     // What was allowed, where that differs from what was asked for.
     (deed.from_ns, deed.until_ns) = (
         Some(ready.want.window.from_ns),
@@ -129,6 +161,8 @@ async fn start(
         want: ready.want,
         plan: ready.plan,
         format,
+        overview: ready.overview,
+        encoding,
         deed: deed.clone(),
         begun_ns: signed.begun_ns,
         permits: [place, room],
@@ -142,16 +176,10 @@ const MIN_BYTES: u64 = (limits::PIECES_QUEUE as u64 + 2)
     * 4
     * (limits::LEADS_MAX as u64 + 2);
 
-fn prepare(
-    service: &Service,
-    caller: &Caller,
-    want: Want,
-    snap: bool,
-    now: Now,
-) -> Result<Ready, Problem> {
-    let did = want.did;
-    let mut allowed = service.decide(caller, &want, now)?;
-    if snap {
+fn prepare(service: &Service, caller: &Caller, asked: Asked, now: Now) -> Result<Ready, Problem> {
+    let (want, did) = (&asked.want, asked.want.did);
+    let mut allowed = service.decide(caller, want, now)?;
+    if asked.snap {
         allowed = allowed.snapped(limits::PAGE_NS);
     }
     let rows = allowed.rows();
@@ -163,8 +191,20 @@ fn prepare(
         None => false,
     };
     let upto = used.or_else(|| service.chunks.newest(&did));
-    let headers = [
+    let overview = asked
+        .points
+        .map(|points| Overview::new(plan.span(), points));
+    let name = format!("{did}_{}_{}", rows.from_ns, rows.until_ns);
+    let mut headers = vec![
         (COVERAGE, Coverage::of(&plan, rows).to_string()),
+        (GAPS, Gaps::of(&plan, rows).to_string()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!(
+                "attachment; filename=\"{name}.{}\"",
+                asked.format.extension()
+            ),
+        ),
         (
             INTEGRITY,
             if anchored { "anchored" } else { "linked" }.to_owned(),
@@ -173,8 +213,15 @@ fn prepare(
             WINDOW,
             format!("from-ns={}, until-ns={}", rows.from_ns, rows.until_ns),
         ),
-        (header::LINK, proof_link(did, rows, allowed.leads(), upto)),
     ];
+    match &overview {
+        // What was left out cannot be proven.
+        Some(overview) => {
+            let (buckets, ns) = overview.size();
+            headers.push((OVERVIEW, format!("buckets={buckets}, bucket-ns={ns}")));
+        }
+        None => headers.push((header::LINK, proof_link(did, rows, allowed.leads(), upto))),
+    }
     let want = Want {
         did,
         window: allowed.window(),
@@ -184,6 +231,7 @@ fn prepare(
     Ok(Ready {
         want,
         plan,
+        overview,
         headers,
     })
 }

@@ -6,6 +6,7 @@ mod answers;
 mod answers_ended;
 mod bodies;
 mod directory;
+mod formats;
 mod grant_rows;
 mod http_rows;
 mod inventories;

@@ -560,8 +560,8 @@ async fn h09_queries_with_no_one_meaning() {
         "?from=1&until=2&colour=red",
         "?from=1&until=2&snap=minute",
         "?from=1&until=2&clip=maybe",
-        "?from=1&until=2&max_points=100",
-        "?from=1&until=2&format=edf",
+        "?from=1&until=2&max_points=1",
+        "?from=1&until=2&format=xml",
         "?from=1&until=2&leads=",
         &format!("?from={ST}&until={ET}&leads=aVR"),
     ] {

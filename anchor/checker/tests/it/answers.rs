@@ -6,7 +6,7 @@ use chordae_chain::{
     merkle::{self, StoredHashes},
     receipt,
 };
-use chordae_checker::{Verdict, check_answer};
+use chordae_checker::{Verdict, check_answer, read_csv};
 
 use crate::house::{House, S, T, did, object};
 
@@ -55,11 +55,13 @@ fn answer(house: &House) -> (ProofBundle, String) {
 fn a_true_answer_is_ok_and_a_changed_one_is_not() {
     let house = House::new();
     let (bundle, csv) = answer(&house);
-    let judged = check_answer(&bundle, csv.as_bytes(), Some(&house.trust));
+    let judged = check_answer(&bundle, read_csv(csv.as_bytes()), Some(&house.trust));
     assert_eq!(judged.report.verdict, Verdict::Ok, "{judged:?}");
     assert_eq!(judged.report.streams[0].anchored_to, Some(4));
     assert_eq!(
-        check_answer(&bundle, csv.as_bytes(), None).report.verdict,
+        check_answer(&bundle, read_csv(csv.as_bytes()), None)
+            .report
+            .verdict,
         Verdict::Unanchored
     );
 
@@ -70,11 +72,11 @@ fn a_true_answer_is_ok_and_a_changed_one_is_not() {
     } else {
         b'1'
     };
-    let judged = check_answer(&bundle, &other, Some(&house.trust));
+    let judged = check_answer(&bundle, read_csv(&other), Some(&house.trust));
     assert_eq!(judged.report.verdict.exit_code(), 3);
     let cut = &csv.as_bytes()[..last_digit];
     assert_eq!(
-        check_answer(&bundle, cut, Some(&house.trust))
+        check_answer(&bundle, read_csv(cut), Some(&house.trust))
             .report
             .verdict
             .exit_code(),
@@ -85,6 +87,6 @@ fn a_true_answer_is_ok_and_a_changed_one_is_not() {
         .take(80)
         .map(|l| format!("{l}\n"))
         .collect::<String>();
-    let judged = check_answer(&bundle, row_less.as_bytes(), Some(&house.trust));
+    let judged = check_answer(&bundle, read_csv(row_less.as_bytes()), Some(&house.trust));
     assert_eq!(judged.report.verdict.exit_code(), 3);
 }
