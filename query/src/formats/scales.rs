@@ -87,10 +87,7 @@ fn fields(schema: &Schema, leads: &[Lead]) -> Outcome<()> {
             ("chordae.unit", lead.unit.clone()),
         ];
         let said = field.metadata();
-        if want
-            .iter()
-            .any(|(key, value)| said.get(*key) != Some(value))
-        {
+        if want.iter().any(|(key, value)| said.get(key) != Some(value)) {
             return Err(other(field.name()));
         }
     }

@@ -137,7 +137,7 @@ fn section(inventory: [u8; 32], plain: &SectionPlain, listed: Option<&(u64, Vec<
         })
     };
     json!({
-        "inventory": (inventory != NO_INVENTORY).then(|| Digest(inventory)),
+        "inventory": (inventory != NO_INVENTORY).then_some(Digest(inventory)),
         "patient": keys::key_id(&plain.patient),
         "requester": keys::key_id(&plain.requester),
         "expires_ns": plain.expires_ns,
