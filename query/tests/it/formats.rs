@@ -340,6 +340,10 @@ async fn compressed_on_the_way_if_asked() {
     };
     for format in Format::ALL {
         let plain = w.send(ask(format)).await;
+        if plain.status != StatusCode::OK {
+            assert_eq!(format, Format::Edf, "its codes are wider than 16 bits");
+            continue;
+        }
         assert_eq!(plain.header("content-encoding"), "");
         for name in ["gzip", "zstd"] {
             let mut request = ask(format);
