@@ -371,7 +371,16 @@ async fn a_reader_goes_on_behind_her_last_event_or_is_told_of_the_hole() {
         let answer = w.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
     }
-    // Frames that had to go before the reader came: told. After she came: she was too slow.
+}
+
+#[tokio::test]
+async fn frames_that_went_before_the_reader_came_are_a_hole_and_later_she_was_too_slow() {
+    let w = World::new();
+    for n in 0..4 {
+        w.tail
+            .push(ANNS, frame(n + 1, 3, n, NOW - (9 - n as i64) * S));
+    }
+    let target = live(ANNS, "");
     let span = Span {
         from_ns: NOW - 40 * S,
         until_ns: NOW - 39 * S,
@@ -381,6 +390,15 @@ async fn a_reader_goes_on_behind_her_last_event_or_is_told_of_the_hole() {
     later.named("open").await;
     assert_eq!(later.named("hole").await.data["code"], "older");
     assert_eq!(later.ids(4).await.len(), 4);
+    // She has caught up once she asked for more and there was none.
+    let read_out = async {
+        while !w.tail.read_out.load(std::sync::atomic::Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read_out)
+        .await
+        .unwrap();
     *w.tail.lost.lock().unwrap() = Some((9, 3, 8, span));
     let end = later.named("end").await;
     assert_eq!(end.data["code"], "slow");

@@ -348,6 +348,8 @@ pub(crate) struct MemTail {
     /// Places up to which frames were let go, and the newest of them.
     pub(crate) lost: Mutex<Option<(u64, u64, u64, Span)>>,
     pub(crate) ended: AtomicBool,
+    /// Whether a reader has been told that there is nothing more.
+    pub(crate) read_out: AtomicBool,
     bells: Mutex<Vec<Weak<Bell>>>,
 }
 
@@ -374,6 +376,9 @@ impl Tail for MemTail {
         let frames = all.get(did).into_iter().flatten().filter(|f| f.at > at);
         let frames: Vec<TailFrame> = frames.take(most).cloned().collect();
         let lost = self.lost.lock().unwrap().filter(|l| l.0 > at);
+        if frames.is_empty() {
+            self.read_out.store(true, Ordering::SeqCst);
+        }
         Ok(TailPage {
             next: frames.last().map_or(lost.map_or(at, |l| l.0), |f| f.at),
             frames,
