@@ -168,11 +168,15 @@ def test_server_and_broker_die_in_turns_and_nothing_is_lost(tmp_path, protocol):
 
 
 def test_a_bridge_that_acknowledges_before_the_sync_loses(tmp_path):
-    """The negative control: without it the test above counts for nothing."""
-    folder, acked, _ = campaign(tmp_path, CONTROL_BIN, "5", 6_000, 6, seed=7)
-    result = checker.frames(folder, acked)
-    print(result)
-    assert result["lost"], "the control lost nothing: the kills have no teeth"
+    """The negative control: without it the test above counts for nothing. A kill finds something on its way or not."""
+    for seed in range(7, 12):
+        (at := tmp_path / str(seed)).mkdir()
+        folder, acked, _ = campaign(at, CONTROL_BIN, "5", 6_000, 6, seed)
+        result = checker.frames(folder, acked)
+        print(result)
+        if result["lost"]:
+            return
+    pytest.fail("the control lost nothing in five campaigns: the kills have no teeth")
 
 
 def test_a_broker_that_forgot_our_session_is_said_aloud(tmp_path):

@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import queue
+import socket
 import ssl
 import subprocess
 import threading

@@ -399,17 +399,20 @@ def test_h16_h17_encodings_methods_and_names(house):
 
 
 def test_h20_an_answer_that_was_cut_is_seen_to_be_cut(house):
-    """A proxy that lets only so many bytes through: by the end that is missing, or the length that is not reached."""
+    """A proxy that lets only so much of a body through: by the end that is missing, or the length that is not reached."""
     w = house
 
     def through(target, most):
         with socket.create_server(("127.0.0.1", 0)) as proxy:
             def pump():
                 client, _ = proxy.accept()
-                with client, door(w) as peer:
+                with client, door(w) as peer, peer.makefile("rb") as answer:
                     peer.sendall(client.recv(65536))
+                    while (line := answer.readline()) != b"\r\n":
+                        client.sendall(line)
+                    client.sendall(line)
                     left = most
-                    while left and (part := peer.recv(min(65536, left))):
+                    while left and (part := answer.read1(min(65536, left))):
                         client.sendall(part)
                         left -= len(part)
 
@@ -424,7 +427,7 @@ def test_h20_an_answer_that_was_cut_is_seen_to_be_cut(house):
                    f"/v1/streams/{w.did}/proof?from=0&until={now}"):
         whole = through(target, 1 << 40)
         assert len(whole) > 1000 and whole == mine(w, target).body, "the control"
-        for most in (600, len(whole) // 2, len(whole)):
+        for most in (0, len(whole) // 2, len(whole) - 1):
             with pytest.raises((http.client.IncompleteRead, http.client.HTTPException, ConnectionError)):
                 through(target, most)
 
