@@ -311,7 +311,15 @@ pub const EXPIRED_KEPT_NS: i64 = 30 * 86_400 * SECOND_NS;
 /// How often the directory is looked through for such records.
 pub const EXPIRED_LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// Answers at work at one time.
-pub const ANSWERS_AT_ONCE: usize = 32;
+pub const ANSWERS_AT_ONCE: usize = 128;
+/// Bytes of chunk files, read and compared with their links, that are kept for the next request.
+pub const CHUNKS_HELD_BYTES: u64 = 256 * 1024 * 1024;
+/// A chunk file is read and compared again after this, whatever the disk says of it.
+pub const CHUNK_AGE_NS: u64 = 60_000_000_000;
+/// Sessions whose sections are kept opened; each request still asks for its record and for a revocation.
+pub const SESSIONS_HELD_MAX: usize = 1024;
+/// Bytes of a record whose sections are kept opened.
+pub const SESSION_HELD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request's query string.
 pub const QUERY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of a request token's id.

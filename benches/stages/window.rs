@@ -3,7 +3,7 @@
 //! ```text
 //! plain    file (page cache) ─▶ read_span ─▶ rows
 //! window   file ─▶ BLAKE3 = link's? ─▶ read_span ─▶ rows                            as the query service
-//! proof    file ─▶ BLAKE3 = link's? ─▶ open ─▶ page digests ─▶ bundle, JSON         as the query service
+//! proof    file ─▶ BLAKE3 = link's? ─▶ open ─▶ page digests ─▶ bundle, JSON         as the query service, nothing held
 //! verify   JSON, rows ─▶ bundle::verify against a trust file ─▶ anchored            as the reader
 //! ```
 //!
@@ -25,7 +25,7 @@ use chordae_chain::{
     merkle, receipt,
     trust::{self, TrustFile},
 };
-use chordae_chunk::{ChunkRows, file_root, open, read_span};
+use chordae_chunk::{ChunkFile, ChunkRows, file_root, read_span};
 use chordae_query::core::{
     access::Leads,
     plan::{Plan, plan},
@@ -203,10 +203,10 @@ impl House {
         let plan = self.plan()?;
         let (mut chunks, mut runs) = (Vec::new(), Vec::new());
         for of in &plan.chunks {
-            let opened = open(self.checked(&of.link)?)?;
-            chunks.push(proof::show(&opened, &plan)?);
-            let count = opened.rows().within(plan.rows).len();
-            proof::add_run(&mut runs, of.link.index, count as u64);
+            let opened = ChunkFile::open(self.checked(&of.link)?)?;
+            chunks.push(proof::show(&opened, &of.link, &plan)?);
+            let (_, times) = opened.times(plan.rows)?;
+            proof::add_run(&mut runs, of.link.index, times.len() as u64);
         }
         let first = plan.chunks.first().map_or(0, |of| of.link.index);
         let links = self

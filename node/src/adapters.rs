@@ -10,7 +10,7 @@ use bytes::Bytes;
 use chordae_anchor::{Ledger, core::ports as anchor};
 use chordae_base::{
     DeviceId, Did, Digest, Failure, KeyId, Outcome, RangeSet, Span, StreamKey, StreamPlan,
-    wire::Frame,
+    seams::Stamp, wire::Frame,
 };
 use chordae_chain::{
     keys::{PublicIdentity, Role},
@@ -292,6 +292,10 @@ impl query::ChunkSource for Chunks {
     fn bytes(&self, did: &Did, index: u64) -> Outcome<Bytes> {
         self.0.chunk_bytes(did, index)
     }
+
+    fn stamp(&self, did: &Did, index: u64) -> Option<Stamp> {
+        self.0.chunk_stamp(did, index)
+    }
 }
 
 impl chunker::Stored for Chunks {
@@ -355,6 +359,11 @@ impl query::Ledger for Log {
             entry,
             proof,
         }))
+    }
+
+    fn anchored(&self, did: &Did, at_least: u64) -> Outcome<bool> {
+        let head = self.catalogue.head(did);
+        Ok(head.is_some_and(|h| self.ledger.anchored(did, at_least, h.index).is_some()))
     }
 
     fn submit(&self, entry: Bytes) -> Outcome<u64> {

@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_base::{Did, Digest, Failure, FailureKind, Outcome, Span, limits::SLOT_NS_MAX};
+use chordae_base::{
+    Did, Digest, Failure, FailureKind, Outcome, Span, limits::SLOT_NS_MAX, seams::Stamp,
+};
 use chordae_chain::{
     link::{Link, genesis},
     meta::ChunkMeta,
@@ -233,6 +235,12 @@ impl Catalogue {
             self.mark_damaged(did, index, &failure.why);
         }
         read
+    }
+
+    /// The stamp of a chunk's file; `None` if there is no whole chunk of that name, or its file cannot be looked at.
+    pub fn chunk_stamp(&self, did: &Did, index: u64) -> Option<Stamp> {
+        self.entry(did, index)?.meta()?;
+        self.store.stamp(did, index)
     }
 
     /// A chunk opened, after its digest matched its link. Only the last one is kept.

@@ -12,7 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use chordae_base::{Did, Failure, Outcome, limits::CHUNK_BYTES_MAX, seams::Disk};
+use chordae_base::{
+    Did, Failure, Outcome,
+    limits::CHUNK_BYTES_MAX,
+    seams::{Disk, Stamp},
+};
 use chordae_chain::link::object_name;
 
 /// Where chunk files lie.
@@ -105,6 +109,11 @@ impl ChunkStore {
         bytes
             .map(Bytes::from)
             .map_err(|err| Failure::os(format_args!("read {}", path.display()), &err))
+    }
+
+    /// What the disk says of a chunk file without reading it; `None` if it is not there.
+    pub fn stamp(&self, did: &Did, index: u64) -> Option<Stamp> {
+        self.disk.stamp(&self.path(did, index)).ok()
     }
 
     /// Removes a file that no link names.

@@ -49,6 +49,19 @@ pub enum EntryKind {
     Other,
 }
 
+/// What a file system says of a file's content without reading it: if two stamps of one path differ, the file was
+/// touched in between. Equal ones are no proof, only what the file system noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([u64; 5]);
+
+impl Stamp {
+    /// Of a file system that notices nothing: made of the content itself.
+    pub fn of_content(bytes: &[u8]) -> Self {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Self([xxhash_rust::xxh3::xxh3_64(bytes), len, 0, 0, 0])
+    }
+}
+
 /// A file system as the order of truth needs it: nothing is durable before its `sync`.
 ///
 /// All calls block. Errors are those of the operating system.
@@ -61,6 +74,11 @@ pub trait Disk: Send + Sync {
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Reads a whole regular file; `InvalidData` if it is longer than `max`.
     fn read(&self, path: &Path, max: u64) -> io::Result<Vec<u8>>;
+    /// The stamp of a regular file; see [`Stamp`].
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        self.read(path, crate::limits::CHUNK_BYTES_MAX)
+            .map(|bytes| Stamp::of_content(&bytes))
+    }
     /// Renames over whatever is there. Durable after `sync_dir` of the parents.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.

@@ -8,7 +8,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -16,7 +16,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use super::{Clock, Disk, DiskFile, Entropy, Entry, EntryKind};
+use super::{Clock, Disk, DiskFile, Entropy, Entry, EntryKind, Stamp};
 
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -161,6 +161,26 @@ impl Disk for OsDisk {
             return Err(too_long());
         }
         Ok(bytes)
+    }
+
+    /// Device, inode, length, and when content and inode were last changed: whoever writes to a file changes the
+    /// last, and cannot set it.
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let meta = fs::symlink_metadata(path)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        let ns = |s: i64, ns: i64| s.wrapping_mul(1_000_000_000).wrapping_add(ns);
+        Ok(Stamp([
+            meta.dev(),
+            meta.ino(),
+            meta.len(),
+            ns(meta.mtime(), meta.mtime_nsec()).cast_unsigned(),
+            ns(meta.ctime(), meta.ctime_nsec()).cast_unsigned(),
+        ]))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -20,6 +20,7 @@ use parquet::{
     errors::ParquetError,
     file::{
         metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader},
+        page_index::offset_index::PageLocation,
         serialized_reader::SerializedPageReader,
     },
 };
@@ -102,8 +103,8 @@ impl File {
         Ok(())
     }
 
-    /// A reader over the pages of column `c`, checked.
-    fn pages(&self, c: usize) -> Outcome<(ColumnChunkMetaData, Box<dyn PageReader>)> {
+    /// Where the pages of column `c` lie, checked.
+    fn places(&self, c: usize) -> Outcome<(ColumnChunkMetaData, Vec<PageLocation>)> {
         let group = self.footer.row_groups().first();
         let column = group.and_then(|g| g.columns().get(c)).cloned();
         let column = column.ok_or_else(|| damaged("a column is missing"))?;
@@ -114,7 +115,13 @@ impl File {
         let within = within.ok_or_else(|| damaged("a column lies outside the file"))?;
         let rows = i64::from(self.meta.rows);
         let places = pages::walk(within, column.data_page_offset(), rows)?;
-        let count = usize::try_from(rows).unwrap_or(0);
+        Ok((column, places))
+    }
+
+    /// A reader over the pages of column `c`.
+    fn pages(&self, c: usize) -> Outcome<(ColumnChunkMetaData, Box<dyn PageReader>)> {
+        let (column, places) = self.places(c)?;
+        let count = self.rows();
         let file = Arc::new(self.bytes.clone());
         let reader = SerializedPageReader::new(file, &column, count, Some(places));
         Ok((column, Box::new(reader.map_err(|e| parquet(&e))?)))
@@ -128,18 +135,41 @@ impl File {
         Ok(ColumnReaderImpl::<T>::new(column.column_descr_ptr(), pages))
     }
 
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        usize::try_from(self.meta.rows).unwrap_or(usize::MAX)
+    }
+
     /// All times.
     pub(crate) fn times(&self) -> Outcome<Vec<i64>> {
-        let rows = usize::try_from(self.meta.rows).unwrap_or(usize::MAX);
-        let mut times = Vec::with_capacity(rows);
+        self.times_of(0, self.rows())
+    }
+
+    /// Times of the rows `[skip, skip + take)`; pages before them are not unpacked.
+    pub(crate) fn times_of(&self, skip: usize, take: usize) -> Outcome<Vec<i64>> {
+        let mut times = Vec::with_capacity(take);
         let mut column = self.column::<Int64Type>(0)?;
+        let skipped = column.skip_records(skip).map_err(|e| parquet(&e))?;
         let read = column
-            .read_records(rows, None, None, &mut times)
+            .read_records(take, None, None, &mut times)
             .map_err(|e| parquet(&e))?;
-        if read.0 == rows && times.len() == rows {
+        if skipped == skip && read.0 == take && times.len() == take {
             return Ok(times);
         }
         Err(damaged("the time column is short"))
+    }
+
+    /// The first row of each data page of the times.
+    pub(crate) fn time_pages(&self) -> Outcome<Vec<usize>> {
+        let places = self.places(0)?.1;
+        let rows = places.iter().map(|p| usize::try_from(p.first_row_index));
+        rows.collect::<Result<_, _>>()
+            .map_err(|_| damaged("a page begins before the first row"))
     }
 
     /// Codes of lead `i` in the rows `[skip, skip + take)`; pages before them are not unpacked.

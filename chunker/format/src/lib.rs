@@ -16,6 +16,7 @@
 //! Only this crate and the answer formats know Parquet.
 
 mod file;
+mod held;
 mod layout;
 mod open;
 mod pages;
@@ -23,6 +24,7 @@ mod rows;
 mod seal;
 mod write;
 
+pub use held::ChunkFile;
 pub use layout::{CREATED_BY, DATA_PAGE_S, ZSTD_LEVEL};
 pub use open::{OpenChunk, file_root, open, open_verified, read_meta, read_span};
 pub use rows::ChunkRows;

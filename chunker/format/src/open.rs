@@ -46,7 +46,7 @@ fn as_damage(mut failure: Failure) -> Failure {
 /// Runs a reading of bytes that anybody may have written. The Parquet crate panics on some of them
 /// (arithmetic in its bit and thrift readers); such a file is damage, not the end of the process. The
 /// closure owns what it works on, so nothing half-changed is seen afterwards.
-fn fenced<T>(read: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+pub(crate) fn fenced<T>(read: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let caught = panic::catch_unwind(AssertUnwindSafe(read));
     caught
         .unwrap_or_else(|_| Err(damaged("the decoder gave up on it")))

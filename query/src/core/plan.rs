@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 use chordae_base::{Failure, Outcome, RangeSet, Rate, Span, limits, time, wire::Lead};
 
+use chordae_chunk::DATA_PAGE_S;
+
 use super::{access::Leads, ports::Touched};
 
 /// How a window is answered. Chunks are in order of (first row in the window at the earliest, index).
@@ -96,6 +98,22 @@ impl Plan {
         Span { from_ns, until_ns }
     }
 
+    /// About how many rows the answer has, by the rates.
+    pub fn rows_about(&self) -> u64 {
+        let about = |t: &Touched| {
+            let from_ns = t.link.first_ns.max(self.rows.from_ns);
+            let ns = t
+                .link
+                .end_ns
+                .min(self.rows.until_ns)
+                .saturating_sub(from_ns);
+            let (num, den) = (i128::from(t.meta.rate.num()), i128::from(t.meta.rate.den()));
+            let rows = i128::from(ns) * num / (den.max(1) * i128::from(time::SECOND_NS)) + 1;
+            u64::try_from(rows).unwrap_or(0).min(t.link.rows.into())
+        };
+        self.chunks.iter().map(about).fold(0, u64::saturating_add)
+    }
+
     /// What [`super::merge::Merge`] orders the chunks by.
     pub fn keys(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
         self.chunks
@@ -167,9 +185,7 @@ fn same_scale(a: &Lead, b: &Lead) -> bool {
 fn peak(chunks: &[Touched], columns: usize) -> u64 {
     let mut steps: BTreeMap<(i64, bool), i128> = BTreeMap::new();
     for chunk in chunks {
-        // The file and its pages are in memory as well while it is read: about as much again.
-        let row = 2 * (8 + 4 * columns.max(1));
-        let bytes = i128::from(chunk.link.rows) * row as i128;
+        let bytes = i128::from(open_bytes(chunk, columns));
         // At one instant the chunk that ends is dropped before the next is opened.
         *steps.entry((chunk.link.end_ns, false)).or_default() -= bytes;
         *steps.entry((chunk.link.first_ns, true)).or_default() += bytes;
@@ -180,6 +196,17 @@ fn peak(chunks: &[Touched], columns: usize) -> u64 {
         most = most.max(now);
     }
     u64::try_from(most).unwrap_or(u64::MAX)
+}
+
+/// Bytes that a chunk takes while its rows are sent: its file, at 16 bits a sample; its times, twice; the codes of
+/// one data page, twice.
+fn open_bytes(chunk: &Touched, columns: usize) -> u64 {
+    let (rows, leads) = (u64::from(chunk.link.rows), chunk.meta.leads.len() as u64);
+    let rate = chunk.meta.rate;
+    let page = u64::from(rate.num()).saturating_mul(DATA_PAGE_S) / u64::from(rate.den()).max(1);
+    let page = page.saturating_add(1).min(rows);
+    let file = rows.saturating_mul(16 + 2 * leads);
+    file.saturating_add(page.saturating_mul(8 * columns.max(1) as u64))
 }
 
 /// How much of a window is there: what a reader looks at first.

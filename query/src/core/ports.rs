@@ -8,7 +8,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use chordae_base::{Did, KeyId, Outcome, Span, StreamKey, wire::Birth};
+use chordae_base::{Did, KeyId, Outcome, Span, StreamKey, seams::Stamp, wire::Birth};
 use chordae_chain::{keys::PublicIdentity, link::Link, meta::ChunkMeta};
 use chordae_chunk::ChunkRows;
 
@@ -46,6 +46,10 @@ pub trait ChunkSource: Send + Sync {
     /// # Errors
     /// `Damaged` when it differs or the file is missing; never other bytes.
     fn bytes(&self, did: &Did, index: u64) -> Outcome<Bytes>;
+
+    /// What the store says of a chunk's file without reading it. While it stays equal, nobody has touched the file;
+    /// `None` if that cannot be told, or the chunk is known to be damaged.
+    fn stamp(&self, did: &Did, index: u64) -> Option<Stamp>;
 }
 
 /// The event that vouches for a stream's links up to an index, with its receipt.
@@ -78,6 +82,14 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     /// Those of the log's files.
     fn anchor(&self, did: &Did, at_least: u64) -> Outcome<Option<Anchor>>;
+
+    /// Whether there is one.
+    ///
+    /// # Errors
+    /// Those of the log's files.
+    fn anchored(&self, did: &Did, at_least: u64) -> Outcome<bool> {
+        Ok(self.anchor(did, at_least)?.is_some())
+    }
 
     /// Submits a signed entry and waits for a checkpoint that covers it; gives its leaf index. An entry
     /// that is there already counts once.

@@ -13,8 +13,12 @@
 //! answer.
 
 use chordae_base::{Failure, Outcome, limits};
-use chordae_chain::bundle::{BundleChunk, BundlePage, provable_pages};
-use chordae_chunk::OpenChunk;
+use chordae_chain::{
+    bundle::{BundleChunk, BundlePage, provable_pages},
+    link::Link,
+    meta::ChunkMeta,
+};
+use chordae_chunk::ChunkFile;
 
 use super::plan::{Column, Plan};
 
@@ -41,24 +45,23 @@ pub fn columns(plan: &Plan) -> Outcome<u64> {
 /// What a bundle shows of one chunk of the plan.
 ///
 /// # Errors
-/// `Damaged` when the chunk does not have the pages that its link says.
-pub fn show(chunk: &OpenChunk, plan: &Plan) -> Outcome<BundleChunk> {
-    let digests = chunk.page_digests()?;
-    let link = chunk.link_with(&digests);
-    let leads = places(&plan.columns, chunk);
-    let pages = provable_pages(&link, plan.rows)
-        .map(|p| BundlePage::show(&chunk.salt, p, &digests, &leads));
+/// `Damaged` when the chunk is not the one that its link names.
+pub fn show(chunk: &ChunkFile, link: &Link, plan: &Plan) -> Outcome<BundleChunk> {
+    let digests = chunk.digests(link)?;
+    let leads = places(&plan.columns, chunk.meta());
+    let pages =
+        provable_pages(link, plan.rows).map(|p| BundlePage::show(chunk.salt(), p, digests, &leads));
     Ok(BundleChunk {
         index: link.index,
-        meta: chunk.meta_json.clone(),
+        meta: chunk.meta_json().to_owned(),
         pages: pages.collect::<Outcome<_>>()?,
-        leaves: digests.leaves,
+        leaves: digests.leaves.clone(),
     })
 }
 
 /// Places of the answered leads in the chunk's metadata.
-fn places(columns: &[Column], chunk: &OpenChunk) -> Vec<usize> {
-    let leads = &chunk.meta.leads;
+fn places(columns: &[Column], meta: &ChunkMeta) -> Vec<usize> {
+    let leads = &meta.leads;
     columns
         .iter()
         .filter_map(|c| leads.iter().position(|l| l.name == c.name))

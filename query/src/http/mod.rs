@@ -17,6 +17,7 @@ use axum::{
 use chordae_base::limits;
 
 mod chunks;
+mod hot;
 mod inventories;
 mod ledger;
 mod live;

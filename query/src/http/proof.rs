@@ -14,7 +14,6 @@ use axum::{
 };
 use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
 use chordae_chain::bundle::{BundleAnchor, BundleChunk, LinkHex, ProofBundle};
-use chordae_chunk::open;
 
 use super::{
     problem::Problem,
@@ -105,7 +104,7 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
                 anchor,
                 ..
             } = planned;
-            let (mut chunks, mut runs) = show(&of, did, &plan).inspect_err(|failure| {
+            let (mut chunks, mut runs) = show(&of, &plan).inspect_err(|failure| {
                 if failure.kind == FailureKind::Damaged {
                     of.metrics.verify_failed();
                 }
@@ -154,6 +153,8 @@ fn with_links(service: &Service, did: Did, plan: Plan) -> Outcome<Planned> {
     let largest = plan
         .chunks
         .iter()
+        // The others keep their digests: no row of them is unpacked but the times in the window.
+        .filter(|t| !service.is_hashed(&t.link))
         .map(|t| u64::from(t.link.rows).saturating_mul(16 + 8 * t.meta.leads.len() as u64));
     let bytes = largest
         .max()
@@ -179,7 +180,7 @@ type Shown = (Vec<BundleChunk>, Vec<(u64, u64)>);
 
 /// What is shown of each chunk, by index, and the runs of rows in the order of the answer. One chunk
 /// is open at a time; of the others only the times are held.
-fn show(service: &Service, did: Did, plan: &Plan) -> Outcome<Shown> {
+fn show(service: &Service, plan: &Plan) -> Outcome<Shown> {
     let mut shown = BTreeMap::new();
     let mut runs = Vec::new();
     let mut merge = Merge::new(plan.keys());
@@ -193,15 +194,9 @@ fn show(service: &Service, did: Did, plan: &Plan) -> Outcome<Shown> {
             Step::Done => break,
             Step::Fetch { chunk } => {
                 let link = &planned(chunk)?.link;
-                let opened = open(service.chunks.bytes(&did, link.index)?)?;
-                if opened.file_root != link.file_root {
-                    return Err(Failure::damaged("a chunk is not the one its link names"));
-                }
-                shown.insert(link.index, proof::show(&opened, plan)?);
-                let rows = opened.into_rows();
-                let within = rows.within(plan.rows);
-                let times = rows.times.get(within).unwrap_or_default();
-                merge.give(chunk, times.to_vec())?;
+                let file = service.chunk(link)?;
+                shown.insert(link.index, proof::show(&file, link, plan)?);
+                merge.give(chunk, file.times(plan.rows)?.1)?;
             }
             Step::Run { chunk, count, .. } => {
                 proof::add_run(&mut runs, planned(chunk)?.link.index, count as u64);

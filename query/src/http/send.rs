@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! one blocking thread per answer                                     the reader's connection
-//! merge ──fetch──▶ chunk file ──read_span──▶ piece ──format──▶ [ PIECES_QUEUE ] ──▶ body
+//! merge ──fetch──▶ chunk file ──page by page──▶ piece ──format──▶ [ PIECES_QUEUE ] ──▶ body
 //!   ▲                                            │
 //!   └── grant looked at again every half second  └── a reader that stalls is cut off
 //! ```
+//!
+//! An answer of few rows is made whole, and goes out in one piece after both its records are in the trail; what
+//! follows is about the others.
 //!
 //! An answer ends well (`complete`) or its connection breaks: a reader cannot mistake a part for the
 //! whole. Either way a closing record with the rows that were handed over is in the trail before the
@@ -14,9 +17,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
-use chordae_base::{Failure, FailureKind, Outcome, limits};
-use chordae_chunk::{ChunkRows, read_span};
+use bytes::{Bytes, BytesMut};
+use chordae_base::{Did, Failure, FailureKind, Outcome, limits};
+use chordae_chunk::{ChunkFile, ChunkRows};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{
@@ -27,7 +30,7 @@ use crate::{
     core::{
         access::Want,
         merge::{Merge, Step},
-        plan::Plan,
+        plan::{Column, Plan},
     },
     formats::{Encoding, Format, Heading, Overview, Surveyor, Writer},
     trail::Deed,
@@ -68,6 +71,42 @@ impl From<Failure> for Stop {
 
 type Pieces = mpsc::Sender<Result<Bytes, Failure>>;
 
+/// An answer that is made whole before its first byte goes out: its bytes and rows.
+pub(super) type Whole = (Bytes, u64);
+
+/// Makes an answer of few rows in one piece; `None` if there turn out to be more than a few. Blocks.
+///
+/// # Errors
+/// `Damaged` when a chunk is not the one that its link names.
+pub(super) fn whole(
+    service: &Service,
+    did: Did,
+    plan: &Plan,
+    format: Format,
+) -> Outcome<Option<Whole>> {
+    let heading = Heading {
+        did,
+        rates: plan.rates.clone(),
+        columns: plan.columns.clone(),
+    };
+    let mut writer = format.writer(heading, None)?;
+    let mut source = Rows::new(service, plan);
+    let mut body = BytesMut::from(writer.begin()?);
+    let mut count = 0;
+    while let Some(rows) = source.piece()? {
+        count += rows.len() as u64;
+        if count > WHOLE_ROWS_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&writer.rows(rows)?);
+    }
+    body.extend_from_slice(&writer.end()?);
+    Ok(Some((body.freeze(), count)))
+}
+
+/// Rows of an answer that is made whole.
+pub(super) const WHOLE_ROWS_MAX: u64 = 2 * limits::PIECE_ROWS as u64;
+
 impl Answer {
     /// Starts sending; the body, once the first piece is there.
     ///
@@ -84,6 +123,24 @@ impl Answer {
             first: Some(first),
             queue,
         }))
+    }
+
+    /// An answer that is whole: what was asked and what was given are written to the trail, both synced at once,
+    /// and only then it goes out.
+    ///
+    /// # Errors
+    /// Those of the trail.
+    pub(super) async fn send_whole(self, deed: Deed, whole: Whole) -> Result<Body, Problem> {
+        let (bytes, rows) = whole;
+        let closing = Deed {
+            outcome: "complete".to_owned(),
+            rows: Some(rows),
+            ..deed.clone()
+        };
+        self.service.trail.write_all(vec![deed, closing]).await?;
+        let elapsed = self.service.clock.mono_ns().saturating_sub(self.begun_ns);
+        self.service.metrics.answered(self.format.word(), elapsed);
+        Ok(Body::from(bytes))
     }
 
     fn run(mut self, pieces: &Pieces) {
@@ -135,7 +192,7 @@ impl Answer {
         let mut looked_ns = self.begun_ns;
         let mut writer = self.writer(&mut looked_ns)?;
         let mut overview = self.overview.clone();
-        let mut source = Rows::new(Arc::clone(&self.service), &self.plan, self.want.did);
+        let mut source = Rows::new(&self.service, &self.plan);
         // Nothing goes out before the first rows could be read.
         let mut next = source.piece()?;
         hand_over(encoder.push(writer.begin()?)?)?;
@@ -177,7 +234,7 @@ impl Answer {
         let mut survey = None;
         if self.format.surveyed() {
             let mut surveyor = Surveyor::new(&plan.rates)?;
-            let mut source = Rows::new(Arc::clone(&self.service), plan, self.want.did);
+            let mut source = Rows::new(&self.service, plan);
             while let Some(rows) = source.piece()? {
                 self.still_granted(looked_ns)?;
                 surveyor.rows(&rows)?;
@@ -210,34 +267,38 @@ impl Answer {
 
 /// The rows of a plan, in order, a piece at a time.
 pub(super) struct Rows<'p> {
-    service: Arc<Service>,
+    service: &'p Service,
     plan: &'p Plan,
-    did: chordae_base::Did,
     merge: Merge,
     open: std::collections::BTreeMap<usize, OpenRows>,
 }
 
-/// The rows of one chunk that lie in the window.
+/// The rows of one chunk that lie in the window: all their times, and the codes of one data page.
 struct OpenRows {
-    rows: ChunkRows,
-    /// For each column of the answer its place in `rows`, if the chunk has it.
+    file: Arc<ChunkFile>,
+    /// The row of the first time in its file.
+    first: usize,
+    times: Vec<i64>,
+    /// For each column of the answer the place of its lead in the chunk, if the chunk has it.
     places: Vec<Option<usize>>,
+    /// The codes that are unpacked, column by column, and of which of the times.
+    page: Vec<Vec<i32>>,
+    unpacked: std::ops::Range<usize>,
 }
 
 impl<'p> Rows<'p> {
-    pub(super) fn new(service: Arc<Service>, plan: &'p Plan, did: chordae_base::Did) -> Self {
+    pub(super) fn new(service: &'p Service, plan: &'p Plan) -> Self {
         let merge = Merge::new(plan.keys());
         Self {
             service,
             plan,
-            did,
             merge,
             open: std::collections::BTreeMap::new(),
         }
     }
 
     /// The next rows, `None` after the last.
-    fn piece(&mut self) -> Outcome<Option<ChunkRows>> {
+    pub(super) fn piece(&mut self) -> Outcome<Option<ChunkRows>> {
         let columns = self.plan.columns.len();
         let mut piece = ChunkRows {
             times: Vec::new(),
@@ -253,7 +314,7 @@ impl<'p> Rows<'p> {
                     count,
                     last,
                 } => {
-                    let open = self.open.get(&chunk);
+                    let open = self.open.get_mut(&chunk);
                     let open = open.ok_or_else(|| Failure::internal("a run of no chunk"))?;
                     open.append(&mut piece, start..start + count)?;
                     if last {
@@ -268,44 +329,73 @@ impl<'p> Rows<'p> {
     fn fetch(&mut self, chunk: usize) -> Outcome<()> {
         let planned = self.plan.chunks.get(chunk);
         let planned = planned.ok_or_else(|| Failure::internal("a chunk beyond the plan"))?;
-        let leads = &planned.meta.leads;
-        let mut places = Vec::new();
-        let mut wanted = Vec::new();
-        for column in &self.plan.columns {
-            let at = leads.iter().position(|l| l.name == column.name);
-            places.push(at.map(|_| wanted.len()));
-            wanted.extend(at);
-        }
-        let bytes = self.service.chunks.bytes(&self.did, planned.link.index)?;
-        let (meta, rows) = read_span(bytes, self.plan.rows, &wanted)?;
-        if meta != *planned.meta {
+        let file = self.service.chunk(&planned.link)?;
+        if *file.meta() != *planned.meta {
             let index = planned.link.index;
             return Err(Failure::damaged(format!(
                 "chunk {index} is not the one its link names"
             )));
         }
-        self.merge.give(chunk, rows.times.clone())?;
-        if !rows.is_empty() {
-            self.open.insert(chunk, OpenRows { rows, places });
+        let leads = &file.meta().leads;
+        let place = |c: &Column| leads.iter().position(|l| l.name == c.name);
+        let places = self.plan.columns.iter().map(place).collect();
+        let (first, times) = file.times(self.plan.rows)?;
+        self.merge.give(chunk, times.clone())?;
+        if !times.is_empty() {
+            let rows = OpenRows {
+                file,
+                first,
+                times,
+                places,
+                page: Vec::new(),
+                unpacked: 0..0,
+            };
+            self.open.insert(chunk, rows);
         }
         Ok(())
     }
 }
 
 impl OpenRows {
-    fn append(&self, piece: &mut ChunkRows, run: std::ops::Range<usize>) -> Outcome<()> {
+    fn append(&mut self, piece: &mut ChunkRows, run: std::ops::Range<usize>) -> Outcome<()> {
         let short = || Failure::damaged("a chunk has fewer rows than times");
-        let times = self.rows.times.get(run.clone()).ok_or_else(short)?;
+        let times = self.times.get(run.clone()).ok_or_else(short)?;
         piece.times.extend_from_slice(times);
-        for (column, place) in piece.leads.iter_mut().zip(&self.places) {
-            match place {
-                None => column.resize(column.len() + run.len(), chordae_base::wire::NO_VALUE),
-                Some(place) => {
-                    let codes = self.rows.leads.get(*place).and_then(|l| l.get(run.clone()));
-                    column.extend_from_slice(codes.ok_or_else(short)?);
+        let mut at = run.start;
+        while at < run.end {
+            if !self.unpacked.contains(&at) {
+                self.unpack(at)?;
+            }
+            let until = run.end.min(self.unpacked.end);
+            let from = at - self.unpacked.start;
+            let part = from..from + (until - at);
+            for (column, codes) in piece.leads.iter_mut().zip(&self.page) {
+                if codes.is_empty() {
+                    column.resize(column.len() + part.len(), chordae_base::wire::NO_VALUE);
+                } else {
+                    column.extend_from_slice(codes.get(part.clone()).ok_or_else(short)?);
                 }
             }
+            at = until;
         }
+        Ok(())
+    }
+
+    /// Unpacks the codes from this of the times on, to the end of its data page or of the window.
+    fn unpack(&mut self, at: usize) -> Outcome<()> {
+        let row = self.first + at;
+        let end = self.file.page_end(row).min(self.first + self.times.len());
+        if end <= row {
+            return Err(Failure::damaged("a chunk has fewer rows than times"));
+        }
+        let file = &self.file;
+        let codes = self.places.iter().map(|place| match place {
+            // A column that the chunk does not have.
+            None => Ok(Vec::new()),
+            Some(lead) => file.codes(*lead, row..end),
+        });
+        self.page = codes.collect::<Outcome<_>>()?;
+        self.unpacked = at..at + (end - row);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@
 //! sync, is counted, and every reason looks the same from outside.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,6 +17,7 @@ use axum::{
     http::{HeaderMap, Method, Uri, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use chordae_base::{
     Digest, Failure, KeyId, Outcome, limits,
     seams::{Clock, Threads},
@@ -25,12 +26,15 @@ use chordae_base::{
 use chordae_chain::{
     event::{self, Event},
     keys::{self, PublicIdentity, SecretKeys},
+    link::Link,
     session::{Reader, SectionPlain, SessionRecord, open_section},
     token::{self, Claims},
 };
+use chordae_chunk::ChunkFile;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::problem::Problem;
+use super::{hot::Hot, problem::Problem};
 use crate::{
     core::{
         access::{self, Allowed, Asker, Grant, Ground, Session, Terms, Want},
@@ -43,6 +47,9 @@ use crate::{
     metrics::QueryMetrics,
     trail::{Deed, Recall, Trail},
 };
+
+/// Sessions that were found good, by id, with the digest of the record that said so.
+type Opened = BTreeMap<[u8; 32], (Digest, Session)>;
 
 /// Units of the memory semaphore.
 const MEMORY_UNIT: u64 = 64 * 1024;
@@ -114,6 +121,8 @@ pub struct Service {
     memory: Arc<Semaphore>,
     /// Sessions and inventories that are being changed right now.
     pub(super) changing: Mutex<BTreeSet<[u8; 32]>>,
+    hot: Hot,
+    opened: Mutex<Opened>,
     pub(super) provider: SecretKeys,
     origin: String,
     high: Mutex<HighWater>,
@@ -152,6 +161,8 @@ impl Service {
             live: Arc::new(Semaphore::new(limits::LIVE_READERS_MAX)),
             memory: Arc::new(Semaphore::new(memory)),
             changing: Mutex::new(BTreeSet::new()),
+            hot: Hot::default(),
+            opened: Mutex::default(),
             provider: parts.provider,
             origin: parts.origin,
             high: Mutex::new(HighWater::new(parts.recall.newest_ns)),
@@ -297,7 +308,7 @@ impl Service {
     pub(super) fn asker(&self, caller: &Caller) -> Outcome<Asker> {
         let ground = match caller.sid {
             None => Ground::Own,
-            Some(sid) => Ground::Session(self.session(&sid.0)?.map(|(session, _)| session)),
+            Some(sid) => Ground::Session(self.terms(&sid.0)?),
         };
         Ok(Asker {
             kid: caller.kid,
@@ -306,11 +317,42 @@ impl Service {
         })
     }
 
-    /// A session as the rule sees it, and its sections in plain text. Blocks.
-    pub(super) fn session(&self, sid: &[u8; 32]) -> Outcome<Option<(Session, Vec<SectionPlain>)>> {
+    /// A session as the rule sees it. Blocks. Who signed it and what its sections say follows from its record and
+    /// its event, neither of which ever changes, and is kept; that the record is still there, the same to the byte,
+    /// and that nobody has revoked the session is looked at each time.
+    pub(super) fn terms(&self, sid: &[u8; 32]) -> Outcome<Option<Session>> {
         let Some(record) = self.sessions.get(sid)? else {
             return Ok(None);
         };
+        let print = Digest(Sha256::digest(&record).into());
+        let held = || self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, session)) = held().get(sid)
+            && *of == print
+        {
+            let revoked = self.ledger.revoked(sid)?;
+            let session = session.clone();
+            return Ok(Some(Session { revoked, ..session }));
+        }
+        let small = record.len() <= limits::SESSION_HELD_BYTES_MAX;
+        let (session, _) = self.opened(sid, record)?;
+        // Only what may still be relied on: a session that is not in the log yet may be there the next time.
+        if small && session.matches && !session.revoked {
+            let mut held = held();
+            while held.len() >= limits::SESSIONS_HELD_MAX && held.pop_first().is_some() {}
+            held.insert(*sid, (print, session.clone()));
+        }
+        Ok(Some(session))
+    }
+
+    /// A session as the rule sees it, and its sections in plain text. Blocks.
+    pub(super) fn session(&self, sid: &[u8; 32]) -> Outcome<Option<(Session, Vec<SectionPlain>)>> {
+        match self.sessions.get(sid)? {
+            Some(record) => self.opened(sid, record).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn opened(&self, sid: &[u8; 32], record: Bytes) -> Outcome<(Session, Vec<SectionPlain>)> {
         let record = SessionRecord::decode(&record)
             .map_err(|e| Failure::damaged(format!("a stored session record: {}", e.why)))?;
         let created = self.created(sid)?;
@@ -328,7 +370,20 @@ impl Service {
             revoked: self.ledger.revoked(sid)?,
             terms: plains.iter().map(terms).collect(),
         };
-        Ok(Some((session, plains)))
+        Ok((session, plains))
+    }
+
+    /// Whether the page digests of a chunk are in memory.
+    pub(super) fn is_hashed(&self, link: &Link) -> bool {
+        self.hot.is_hashed(link)
+    }
+
+    /// The chunk of a link, compared with it when it was read. Blocks.
+    ///
+    /// # Errors
+    /// `Damaged` when the file is missing or not the one that the link names.
+    pub(super) fn chunk(&self, link: &Link) -> Outcome<Arc<ChunkFile>> {
+        self.hot.chunk(&*self.chunks, &*self.clock, link)
     }
 
     /// Signer and `sections` of the `create-session` event of a session, if it is in the log.

@@ -11,11 +11,11 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use chordae_base::{Did, Failure, Outcome, Span, limits};
+use chordae_base::{Did, Failure, FailureKind, Outcome, Span, limits};
 
 use super::{
     problem::Problem,
-    send::Answer,
+    send::{Answer, Whole, whole},
     service::{Caller, Service},
     signed::{DidPath, Signed, note_leads},
 };
@@ -60,16 +60,26 @@ pub(super) async fn window(signed: Signed, did: DidPath) -> Response {
         Ok(asked) => start(&signed, asked, &mut deed).await,
         Err(failure) => Err(failure.into()),
     };
-    let (answer, heads) = match started {
+    let Started {
+        answer,
+        heads,
+        whole,
+    } = match started {
         Ok(started) => started,
         Err(problem) => return signed.settle(deed, Err(problem)).await,
     };
-    // Synced before the first byte; its closing record follows the last.
-    if let Err(failure) = signed.service.trail.write(deed).await {
-        return Problem::from(failure).into_response();
-    }
     let (media_type, encoding) = (answer.format.media_type(), answer.encoding);
-    let mut response = match answer.body().await {
+    let sent = match whole {
+        Some(whole) => answer.send_whole(deed, whole).await,
+        None => {
+            // Synced before the first byte; its closing record follows the last.
+            if let Err(failure) = signed.service.trail.write(deed).await {
+                return Problem::from(failure).into_response();
+            }
+            answer.body().await
+        }
+    };
+    let mut response = match sent {
         Ok(body) => Response::new(body),
         Err(problem) => return problem.into_response(),
     };
@@ -134,21 +144,41 @@ fn parse(signed: &Signed, did: DidPath, deed: &mut Deed) -> Outcome<Asked> {
     })
 }
 
-async fn start(
-    signed: &Signed,
-    asked: Asked,
-    deed: &mut Deed,
-) -> Result<(Answer, Vec<(HeaderName, String)>), Problem> {
+/// An answer that may be sent, its headers, and all of it if it is small.
+struct Started {
+    answer: Answer,
+    heads: Vec<(HeaderName, String)>,
+    whole: Option<Whole>,
+}
+
+async fn start(signed: &Signed, asked: Asked, deed: &mut Deed) -> Result<Started, Problem> {
     let (service, caller) = (&signed.service, &signed.caller);
     let place = service.place()?;
     let (of, by, now) = (Arc::clone(service), caller.clone(), service.now());
     let (format, encoding) = (asked.format, asked.encoding);
-    let ready = service
-        .blocking(move || prepare(&of, &by, asked, now))
-        .await?;
-    let held = (MIN_BYTES + limits::ENCODER_BYTES)
-        .saturating_add(format.held_bytes(ready.plan.columns.len()));
-    let room = service.room(ready.plan.peak_bytes.saturating_add(held))?;
+    let made = service.blocking(move || {
+        let ready = prepare(&of, &by, asked, now)?;
+        let columns = ready.plan.columns.len();
+        let pieces = PIECES_ROWS.saturating_mul(8 + 4 * columns as u64);
+        let encoder = match encoding {
+            Encoding::Identity => 0,
+            _ => limits::ENCODER_BYTES,
+        };
+        let held = (pieces + encoder).saturating_add(format.held_bytes(columns));
+        let room = of.room(ready.plan.peak_bytes.saturating_add(held))?;
+        let few = ready.plan.rows_about() <= limits::PIECE_ROWS as u64;
+        let plain = encoding == Encoding::Identity && ready.overview.is_none();
+        let whole = match few && plain && !format.surveyed() {
+            true => whole(&of, ready.want.did, &ready.plan, format).inspect_err(|failure| {
+                if failure.kind == FailureKind::Damaged {
+                    of.metrics.verify_failed();
+                }
+            })?,
+            false => None,
+        };
+        Ok((ready, room, whole))
+    });
+    let (ready, room, whole) = made.await?;
     // What was allowed, where that differs from what was asked for.
     (deed.from_ns, deed.until_ns) = (
         Some(ready.want.window.from_ns),
@@ -167,14 +197,15 @@ async fn start(
         begun_ns: signed.begun_ns,
         permits: [place, room],
     };
-    Ok((answer, ready.headers))
+    Ok(Started {
+        answer,
+        heads: ready.headers,
+        whole,
+    })
 }
 
-/// Pieces waiting for the reader, whatever the chunks.
-const MIN_BYTES: u64 = (limits::PIECES_QUEUE as u64 + 2)
-    * limits::PIECE_ROWS as u64
-    * 4
-    * (limits::LEADS_MAX as u64 + 2);
+/// Rows of the pieces that wait for the reader, are made and are written.
+const PIECES_ROWS: u64 = (limits::PIECES_QUEUE as u64 + 2) * limits::PIECE_ROWS as u64;
 
 fn prepare(service: &Service, caller: &Caller, asked: Asked, now: Now) -> Result<Ready, Problem> {
     let (want, did) = (&asked.want, asked.want.did);
@@ -187,7 +218,7 @@ fn prepare(service: &Service, caller: &Caller, asked: Asked, now: Now) -> Result
     let plan = plan(touched, rows, allowed.leads(), None)?;
     let used = plan.chunks.iter().map(|t| t.link.index).max();
     let anchored = match used {
-        Some(newest) => service.ledger.anchor(&did, newest)?.is_some(),
+        Some(newest) => service.ledger.anchored(&did, newest)?,
         None => false,
     };
     let upto = used.or_else(|| service.chunks.newest(&did));

@@ -139,9 +139,17 @@ impl Trail {
     /// # Errors
     /// `Busy` when too many wait; `Io` once the trail has failed.
     pub async fn write(&self, deed: Deed) -> Outcome<()> {
+        self.write_all(vec![deed]).await
+    }
+
+    /// The same for deeds of one request, which follow each other and are synced at once.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_all(&self, deeds: Vec<Deed>) -> Outcome<()> {
         let (reply, done) = oneshot::channel();
         self.mailbox
-            .try_send(writer::Order { deed, reply })
+            .try_send(writer::Order { deeds, reply })
             .map_err(|e| match e {
                 mpsc::TrySendError::Full(_) => Failure::busy("the trail is busy: try again"),
                 mpsc::TrySendError::Disconnected(_) => gone(),
@@ -155,8 +163,9 @@ impl Trail {
     /// `Io` once the trail has failed.
     pub fn write_blocking(&self, deed: Deed) -> Outcome<()> {
         let (reply, done) = oneshot::channel();
+        let deeds = vec![deed];
         self.mailbox
-            .send(writer::Order { deed, reply })
+            .send(writer::Order { deeds, reply })
             .map_err(|_| gone())?;
         self.threads.wait(done).map_err(|_| gone())?
     }

@@ -11,11 +11,14 @@ use tokio::sync::oneshot;
 
 use super::{Head, TrailRecord, record, record::Deed};
 
-/// A deed to write, and who waits for it.
+/// Deeds to write, at most [`DEEDS_MAX`], and who waits for them.
 pub(super) struct Order {
-    pub(super) deed: Deed,
+    pub(super) deeds: Vec<Deed>,
     pub(super) reply: oneshot::Sender<Outcome<()>>,
 }
+
+/// Asked and answered.
+const DEEDS_MAX: usize = 2;
 
 /// How often an idle trail wakes up; a mark that is there already costs nothing.
 const IDLE: Duration = limits::IDLE_MARK;
@@ -40,7 +43,9 @@ pub(super) fn run(journal: Journal, orders: &Mail<Order>, head: &Mutex<Head>) {
                 return;
             }
         };
-        let more = orders.try_iter().take(limits::COMMIT_RECORDS_MAX - 1);
+        let more = orders
+            .try_iter()
+            .take(limits::COMMIT_RECORDS_MAX / DEEDS_MAX - 1);
         let batch: Vec<Order> = std::iter::once(first).chain(more).collect();
         match commit(journal, &batch, head) {
             Ok(same) => journal = same,
@@ -56,11 +61,11 @@ pub(super) fn run(journal: Journal, orders: &Mail<Order>, head: &Mutex<Head>) {
 
 fn commit(journal: Journal, batch: &[Order], head: &Mutex<Head>) -> Outcome<Journal> {
     let mut next = *head.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut records = Vec::with_capacity(batch.len());
-    for order in batch {
+    let mut records = Vec::with_capacity(batch.len() * DEEDS_MAX);
+    for deed in batch.iter().flat_map(|order| &order.deeds) {
         let record = TrailRecord {
             n: next.count,
-            deed: order.deed.clone(),
+            deed: deed.clone(),
             prev: next.digest,
         };
         let bytes = record.encode()?;

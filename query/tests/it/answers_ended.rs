@@ -2,6 +2,7 @@
 //! no place free.
 
 use axum::http::StatusCode;
+use chordae_base::{limits, seams::Stamp};
 use http_body_util::BodyExt;
 
 use crate::world::*;
@@ -32,6 +33,29 @@ async fn damage_is_never_served() {
         .find(|f| f.name() == "chordae_verify_failures_total")
         .unwrap();
     assert_eq!(failures.get_metric()[0].get_counter().get_value() as u64, 2);
+}
+
+/// A file that was read and compared is kept; a bit that flips on the medium, without anybody writing, is met when the
+/// file is read again, and that is not put off for ever.
+#[tokio::test]
+async fn what_rots_untouched_is_never_served_and_found_in_time() {
+    let w = World::new();
+    let ask = window(ANNS, T0, T0 + 2 * SLOT, "&format=csv");
+    let good = w.get(&w.ann, None, &ask).await;
+    assert_eq!(good.status, StatusCode::OK);
+    {
+        let mut all = w.chunks.0.lock().unwrap();
+        let stored = &mut all.get_mut(&ANNS).unwrap()[0];
+        stored.untouched = Some(Stamp::of_content(&stored.bytes));
+        let mut bytes = stored.bytes.to_vec();
+        bytes[100] ^= 1;
+        stored.bytes = bytes.into();
+    }
+    let kept = w.get(&w.ann, None, &ask).await;
+    assert_eq!((kept.status, kept.text()), (StatusCode::OK, good.text()));
+    w.clock.advance(limits::CHUNK_AGE_NS + 1);
+    let found = w.get(&w.ann, None, &ask).await;
+    assert_eq!(found.status, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 #[tokio::test]

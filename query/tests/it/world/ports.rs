@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use chordae_base::{
     Did, Digest, Failure, KeyId, Outcome, Rate, Span, StreamKey,
+    seams::Stamp,
     time::SECOND_NS as S,
     wire::{ClockKind, Lead},
 };
@@ -40,6 +41,8 @@ pub(crate) struct Stored {
     pub(crate) link: Link,
     pub(crate) meta: Arc<ChunkMeta>,
     pub(crate) bytes: Bytes,
+    /// What the file system says, whatever the bytes are.
+    pub(crate) untouched: Option<Stamp>,
     pub(crate) rows: ChunkRows,
 }
 
@@ -99,6 +102,7 @@ impl MemChunks {
             link: link.clone(),
             meta: Arc::new(sealed.meta().clone()),
             bytes: sealed.bytes().clone(),
+            untouched: None,
             rows: draft.rows,
         });
         link
@@ -146,6 +150,11 @@ impl ChunkSource for MemChunks {
             ));
         }
         Ok(found.bytes)
+    }
+
+    fn stamp(&self, did: &Did, index: u64) -> Option<Stamp> {
+        let found = self.of(*did).into_iter().find(|s| s.link.index == index);
+        found.map(|s| s.untouched.unwrap_or(Stamp::of_content(&s.bytes)))
     }
 }
 
