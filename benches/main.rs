@@ -1,4 +1,4 @@
-//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all|peers|idle|ward|flood]`: measures and prints.
+//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all|peers|serve|idle|ward|flood]`: measures and prints.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ use chordae_benches::{
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let done = match args.split_first() {
-        Some((first, rest)) if first == server::SERVE => server::serve(rest),
+        Some((first, rest)) if first == server::CHILD => server::serve(rest),
         Some((first, _)) if matches!(first.as_str(), "--help" | "-h" | "help") => say(USAGE),
         _ => Setting::parse(args.into_iter()).and_then(|setting| measure(&setting)),
     };
@@ -75,6 +75,11 @@ fn measure(setting: &Setting) -> Outcome<()> {
                 Some(peers::ingest::run(
                     &place, rounds, seconds, results, &about,
                 )?)
+            }
+            Stage::Serve => {
+                let (rounds, seconds) = (rounds(peers::serve::ROUNDS), seconds(3));
+                let results = &setting.results;
+                Some(peers::serve::run(&place, rounds, seconds, results, &about)?)
             }
             Stage::Idle => Some(idle::run(&place, setting.devices.unwrap_or(idle::DEVICES))?),
             Stage::Ward => {

@@ -6,7 +6,7 @@ use chordae_base::{Failure, Outcome};
 
 /// What `--help` and a wrong command line print.
 pub const USAGE: &str = "\
-usage: chordae-benches [ingest|seal|window|all|peers|idle|ward|flood] [--rounds N] [--seconds S]
+usage: chordae-benches [ingest|seal|window|all|peers|serve|idle|ward|flood] [--rounds N] [--seconds S]
                        [--devices N] [--dir DIR] [--record PATH.hea] [--results DIR]
 
   ingest   acknowledged frames/s of the MQTT door and its log, beside bare TCP and fdatasync
@@ -15,12 +15,13 @@ usage: chordae-benches [ingest|seal|window|all|peers|idle|ward|flood] [--rounds 
   all      these three (the default)
   peers    ingest of ours and of others, side by side, with what their acknowledgements mean; writes
            peers-ingest.md and .svg
+  serve    windows over HTTP and TLS of ours and of others, side by side; writes peers-serve.md and .svg
   idle     memory of 10,000 idle TLS connections
   ward     2,000 devices at a frame a second into all of chordae, while it seals
   flood    what 50 good devices feel of one that floods
 
-  --rounds N     interleaved rounds of each (default 5 of ingest and flood, 3 of peers, 15 of the others)
-  --seconds S    measured seconds of a round of ingest, peers, ward and flood, 1 to 60 (default 3, of ward 60)
+  --rounds N     interleaved rounds of each (default 5 of ingest and flood, 3 of peers and serve, 15 of the others)
+  --seconds S    measured seconds of a round of ingest, peers, serve, ward and flood, 1 to 60 (default 3, of ward 60)
   --devices N    devices of idle and ward
   --dir DIR      where the logs and chunks of the run lie, on the disk to be measured
                  (default: beside this program); a folder is made in it and removed
@@ -40,6 +41,8 @@ pub enum Stage {
     Window,
     /// Side by side with others.
     Peers,
+    /// Windows side by side with others.
+    Serve,
     /// Memory of idle connections.
     Idle,
     /// Many devices in time.
@@ -94,6 +97,7 @@ impl Setting {
                 "window" => setting.stages.push(Stage::Window),
                 "all" => setting.stages.extend(ALL),
                 "peers" => setting.stages.push(Stage::Peers),
+                "serve" => setting.stages.push(Stage::Serve),
                 "idle" => setting.stages.push(Stage::Idle),
                 "ward" => setting.stages.push(Stage::Ward),
                 "flood" => setting.stages.push(Stage::Flood),

@@ -45,6 +45,12 @@ pub const SECOND: Shape = Shape {
     historical: false,
 };
 
+/// A backlog of a monitor's stream.
+pub const HOUR: Shape = Shape {
+    historical: true,
+    ..SECOND
+};
+
 const fn backlog(samples: usize) -> Shape {
     Shape {
         rate_hz: 1000,
@@ -228,6 +234,12 @@ impl Frames {
             head: &self.head,
             tail: tail.map(Vec::as_slice).unwrap_or_default(),
         })
+    }
+
+    /// The codes of the frame of this number, lead after lead.
+    pub fn codes(&self, seq: u64) -> &[i32] {
+        let codes = self.stock.codes.get(seq as usize % SIGNALS);
+        codes.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The next frame as a value, without going on.

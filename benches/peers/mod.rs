@@ -3,3 +3,4 @@
 pub mod bare;
 pub mod ingest;
 pub mod plot;
+pub mod serve;

@@ -1,7 +1,7 @@
-//! The servers of the ingest stage, each in a process of its own, so that its processor time is its own.
+//! The servers of the stages, each in a process of its own, so that its processor time is its own.
 //!
 //! ```text
-//! this program ──spawn──▶ this program "serve KIND DIR"
+//! this program ──spawn──▶ this program "server KIND DEVICES DIR"
 //!      │ ◀──── one line on stdout: its address
 //!      └─closes its stdin──▶ orderly stop, exit 0
 //! ```
@@ -28,7 +28,7 @@ use chordae_base::{Failure, Outcome};
 use crate::peers::bare;
 
 /// First argument of a child process.
-pub const SERVE: &str = "serve";
+pub const CHILD: &str = "server";
 /// The file of the bare peer, in its folder.
 pub const BARE_FILE: &str = "messages";
 /// The log of chordae's door, in its folder.
@@ -47,6 +47,8 @@ pub enum Kind {
     ChordaeZmq,
     /// All of chordae, as `chordae serve` starts it: also sealed, linked, anchored. Plain MQTT.
     Product,
+    /// The same with the usual slots, and readers over TLS.
+    Windows,
     /// Debian's Mosquitto with a persistent subscriber, saving after each change.
     Mosquitto,
     /// Debian's NATS with JetStream in files.
@@ -66,6 +68,7 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::ChordaeTls, "chordae-tls"),
     (Kind::ChordaeZmq, "chordae-zmq"),
     (Kind::Product, "product"),
+    (Kind::Windows, "windows"),
     (Kind::Mosquitto, "mosquitto"),
     (Kind::Nats, "nats"),
     (Kind::Redis, "redis"),
@@ -86,13 +89,13 @@ impl Kind {
     }
 }
 
-/// The child's side: serves in this process until its stdin closes. `args` follow [`SERVE`].
+/// The child's side: serves in this process until its stdin closes. `args` follow [`CHILD`].
 ///
 /// # Errors
 /// `BadInput` for arguments that [`Server::start`] does not give; those of the servers.
 pub fn serve(args: &[String]) -> Outcome<()> {
     let [word, devices, dir] = args else {
-        return Err(Failure::bad_input("serve KIND DEVICES DIR"));
+        return Err(Failure::bad_input("server KIND DEVICES DIR"));
     };
     let devices = devices
         .parse()
@@ -109,7 +112,7 @@ pub fn serve(args: &[String]) -> Outcome<()> {
         Some(kind @ (Kind::Chordae | Kind::ChordaeTls | Kind::ChordaeZmq)) => {
             chordae::serve(kind, here, dir, devices)
         }
-        Some(Kind::Product) => product::serve(dir, devices),
+        Some(kind @ (Kind::Product | Kind::Windows)) => product::serve(kind, dir, devices),
         Some(Kind::Rumqttd) => memory::rumqttd(),
         Some(Kind::Zeromq) => memory::zeromq(),
         _ => Err(Failure::bad_input(format!(
@@ -156,7 +159,7 @@ impl Server {
         }
         let os = |e: std::io::Error| Failure::os("start a server", &e);
         let mut child = Command::new(program)
-            .args([SERVE, kind.word(), &devices.to_string()])
+            .args([CHILD, kind.word(), &devices.to_string()])
             .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
