@@ -135,7 +135,7 @@ impl Wire {
     /// Sends a request and reads its answer to the end; keeps the body if that is wanted.
     ///
     /// # Errors
-    /// `Io` when the connection breaks, also in the middle of an answer; `Busy` after [`PATIENCE`].
+    /// `Io` when the connection breaks, also in the middle of an answer; `Busy` after `PATIENCE`.
     pub async fn send(&mut self, request: Request<Full<Bytes>>, keep: bool) -> Outcome<Got> {
         let answered = tokio::time::timeout(PATIENCE, self.exchange(request, keep)).await;
         answered.unwrap_or_else(|_| Err(Failure::busy("an answer did not end in two minutes")))
