@@ -10,22 +10,21 @@
 //!
 //! Opening one asks for exactly the origin that the reader trusts and a strict Ed25519 signature
 //! (type 0x01) by exactly the key that she trusts. Signatures by unknown keys are ignored, as C2SP
-//! demands (rotated keys, witnesses). **Extension lines are refused**: our logs write none, nobody
+//! demands (rotated keys; those of witnesses are [`crate::cosignature`]'s). **Extension lines are refused**: our logs write none, nobody
 //! audits them, and without them one (origin, size, root) has one signed text.
 
-use chordae_base::{Failure, Outcome};
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
-use signed_note::{Note, Signature, VerificationError, Verifier, Verifiers};
+use chordae_base::{Failure, Outcome, limits::CHECKPOINT_BYTES_MAX};
+use ed25519_dalek::{Signer as _, SigningKey};
+use signed_note::{Note, Signature, Verifier};
 use tlog_tiles::Hash;
 
-use crate::merkle::NodeHash;
+use crate::{
+    merkle::NodeHash,
+    note::{self, NoteKey, Only},
+};
 
-/// Note signature type of plain Ed25519.
+/// Note signature type of a log: plain Ed25519.
 const TYPE_ED25519: u8 = 0x01;
-/// Bytes of a checkpoint with its signatures.
-const TEXT_MAX: usize = 64 * 1024;
-/// Bytes of an origin.
-const ORIGIN_MAX: usize = 255;
 
 /// A log's size and root under its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +39,7 @@ pub struct Checkpoint {
 
 /// The key a reader trusts to speak for an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrustedLog {
-    origin: String,
-    key: VerifyingKey,
-    id: u32,
-}
+pub struct TrustedLog(NoteKey);
 
 /// Whether a text may name a log: not empty, at most 255 bytes, no white space, control character
 /// or `+`.
@@ -52,31 +47,16 @@ pub struct TrustedLog {
 /// # Errors
 /// `BadInput` saying so.
 pub fn check_origin(origin: &str) -> Outcome<()> {
-    let fits = signed_note::is_key_name_valid(origin)
-        && origin.len() <= ORIGIN_MAX
-        && !origin.chars().any(char::is_control);
-    if fits {
-        return Ok(());
-    }
-    Err(Failure::bad_input(format!(
-        "{origin:?} cannot name a log: 1 to 255 bytes without white space, control characters or +"
-    )))
+    note::check_name(origin)
 }
 
 impl TrustedLog {
     /// The log of this origin and key (32 bytes, Ed25519).
     ///
     /// # Errors
-    /// `BadInput` for a name no log can have, or a key that is no strong Ed25519 point.
+    /// `BadInput` for a name no log can have, or a key that is not canonical or is weak.
     pub fn new(origin: &str, key: &[u8; 32]) -> Outcome<Self> {
-        check_origin(origin)?;
-        let key = VerifyingKey::from_bytes(key).ok().filter(|k| !k.is_weak());
-        let key = key.ok_or_else(|| Failure::bad_input("the log key is not an Ed25519 key"))?;
-        Ok(Self {
-            origin: origin.to_owned(),
-            id: key_hash(origin, &key),
-            key,
-        })
+        NoteKey::new(TYPE_ED25519, origin, key).map(Self)
     }
 
     /// Reads a C2SP verifier key, `origin+hash+base64`.
@@ -84,89 +64,135 @@ impl TrustedLog {
     /// # Errors
     /// `BadInput` for anything but the one spelling of an Ed25519 (0x01) key.
     pub fn from_vkey(text: &str) -> Outcome<Self> {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        let bad = || Failure::bad_input(format!("{text:?} is not a verifier key of type 0x01"));
-        let (origin, rest) = text.split_once('+').ok_or_else(bad)?;
-        let (_, key) = rest.split_once('+').ok_or_else(bad)?;
-        let key = STANDARD.decode(key).map_err(|_| bad())?;
-        let key = match key.split_first() {
-            Some((&TYPE_ED25519, key)) => <[u8; 32]>::try_from(key).map_err(|_| bad())?,
-            _ => return Err(bad()),
-        };
-        let log = Self::new(origin, &key)?;
-        if log.vkey() == text {
-            Ok(log)
-        } else {
-            Err(bad())
-        }
+        NoteKey::from_vkey(TYPE_ED25519, text).map(Self)
     }
 
     /// The C2SP verifier key, `origin+hash+base64`.
     pub fn vkey(&self) -> String {
-        signed_note::new_ed25519_verifier_key(&self.origin, &self.key)
+        self.0.vkey()
     }
 
     /// The log's name.
     pub fn origin(&self) -> &str {
-        &self.origin
+        self.0.name()
     }
 
     /// The log's 32-byte Ed25519 key.
     pub fn key(&self) -> [u8; 32] {
-        self.key.to_bytes()
+        self.0.key()
     }
 }
 
-fn key_hash(origin: &str, key: &VerifyingKey) -> u32 {
-    let mut typed = vec![TYPE_ED25519];
-    typed.extend_from_slice(key.as_bytes());
-    signed_note::key_id(origin, &typed)
-}
-
-/// The one verifier that `signed_note` is to know: strict, where its own is not.
 impl Verifier for TrustedLog {
     fn name(&self) -> &str {
-        &self.origin
+        self.0.name()
     }
 
     fn key_id(&self) -> u32 {
-        self.id
+        self.0.id()
     }
 
     fn verify(&self, msg: &[u8], sig: &[u8]) -> bool {
-        let sig = ed25519_dalek::Signature::from_slice(sig);
-        sig.is_ok_and(|sig| self.key.verify_strict(msg, &sig).is_ok())
-    }
-}
-
-impl Verifiers for TrustedLog {
-    fn verifier(&self, name: &str, id: u32) -> Result<&dyn Verifier, VerificationError> {
-        if name == self.origin && id == self.id {
-            return Ok(self);
-        }
-        Err(VerificationError::UnknownKey {
-            name: name.to_owned(),
-            id,
-        })
+        self.0.has_signed(msg, sig)
     }
 }
 
 impl Checkpoint {
+    /// The note's text: origin, size, root, each on its line.
+    ///
+    /// # Errors
+    /// `BadInput` for an origin that cannot name a log.
+    pub fn body(&self) -> Outcome<Vec<u8>> {
+        check_origin(&self.origin)?;
+        tlog_tiles::Checkpoint::new(&self.origin, self.size, Hash(self.root), "")
+            .map(|body| body.to_bytes())
+            .map_err(|e| Failure::internal(format!("checkpoint: {e}")))
+    }
+
     /// The signed note.
     ///
     /// # Errors
     /// `BadInput` for an origin that cannot name a log.
     pub fn sign(&self, key: &SigningKey) -> Outcome<String> {
-        check_origin(&self.origin)?;
         let broken = |e: &dyn std::fmt::Display| Failure::internal(format!("checkpoint: {e}"));
-        let body = tlog_tiles::Checkpoint::new(&self.origin, self.size, Hash(self.root), "")
-            .map_err(|e| broken(&e))?
-            .to_bytes();
-        let id = key_hash(&self.origin, &key.verifying_key());
+        let body = self.body()?;
+        let log = TrustedLog::new(&self.origin, &key.verifying_key().to_bytes())?;
         let sig = key.sign(&body).to_vec();
-        let sig = Signature::new(self.origin.clone(), id, sig).map_err(|e| broken(&e))?;
+        let sig = Signature::new(self.origin.clone(), log.key_id(), sig).map_err(|e| broken(&e))?;
         let note = Note::new(&body, &[sig]).map_err(|e| broken(&e))?;
         String::from_utf8(note.to_bytes()).map_err(|e| broken(&e))
+    }
+}
+
+/// A checkpoint as read, with all signatures under it: a claim, until a key that somebody trusts has
+/// vouched for it.
+#[derive(Debug, PartialEq)]
+pub struct Claim {
+    checkpoint: Checkpoint,
+    note: Note,
+}
+
+impl Claim {
+    /// Reads a signed note that holds a checkpoint, at most 64 KiB with at most 100 signatures.
+    ///
+    /// # Errors
+    /// `BadInput` for anything else, extension lines and second spellings too.
+    pub fn parse(text: &str) -> Outcome<Self> {
+        if text.len() > CHECKPOINT_BYTES_MAX {
+            return Err(Failure::bad_input("the checkpoint is longer than 64 KiB"));
+        }
+        let note = Note::from_bytes(text.as_bytes())
+            .map_err(|e| Failure::bad_input(format!("not a checkpoint: {e}")))?;
+        let body = tlog_tiles::Checkpoint::from_bytes(note.text())
+            .map_err(|e| Failure::bad_input(e.to_string()))?;
+        if body.to_bytes() != note.text() || !body.extension().is_empty() {
+            return Err(Failure::bad_input(
+                "the checkpoint has extension lines or a second spelling",
+            ));
+        }
+        let checkpoint = Checkpoint {
+            origin: body.origin().to_owned(),
+            size: body.size(),
+            root: body.hash().0,
+        };
+        Ok(Self { checkpoint, note })
+    }
+
+    /// The log that it says it is of.
+    pub fn origin(&self) -> &str {
+        &self.checkpoint.origin
+    }
+
+    /// The checkpoint, if it is of this log and the log has signed it.
+    ///
+    /// # Errors
+    /// `Damaged` if not.
+    pub fn signed_by(&self, log: &TrustedLog) -> Outcome<Checkpoint> {
+        if self.checkpoint.origin != log.origin() {
+            return Err(Failure::damaged(format!(
+                "the checkpoint is of {:?}, the trusted log is {:?}",
+                self.checkpoint.origin,
+                log.origin()
+            )));
+        }
+        self.signature(log).map_err(|e| {
+            Failure::damaged(format!(
+                "the checkpoint is not signed by the trusted log key: {e}"
+            ))
+        })?;
+        Ok(self.checkpoint.clone())
+    }
+
+    /// The signature line of this key, if it holds; of several lines of one key the first decides.
+    pub(crate) fn signature(
+        &self,
+        key: &dyn Verifier,
+    ) -> Result<Signature, signed_note::NoteError> {
+        let (verified, _) = self.note.verify(&Only(key))?;
+        verified
+            .into_iter()
+            .next()
+            .ok_or(signed_note::NoteError::UnverifiedNote)
     }
 }
 
@@ -176,35 +202,7 @@ impl Checkpoint {
 /// `BadInput` for what is no checkpoint, `Damaged` for one of another origin or without a valid
 /// signature by the trusted key.
 pub fn open(text: &str, log: &TrustedLog) -> Outcome<Checkpoint> {
-    if text.len() > TEXT_MAX {
-        return Err(Failure::bad_input("the checkpoint is longer than 64 KiB"));
-    }
-    let note = Note::from_bytes(text.as_bytes())
-        .map_err(|e| Failure::bad_input(format!("not a checkpoint: {e}")))?;
-    let body = tlog_tiles::Checkpoint::from_bytes(note.text())
-        .map_err(|e| Failure::bad_input(e.to_string()))?;
-    if body.to_bytes() != note.text() || !body.extension().is_empty() {
-        return Err(Failure::bad_input(
-            "the checkpoint has extension lines or a second spelling",
-        ));
-    }
-    if body.origin() != log.origin {
-        return Err(Failure::damaged(format!(
-            "the checkpoint is of {:?}, the trusted log is {:?}",
-            body.origin(),
-            log.origin
-        )));
-    }
-    note.verify(log).map_err(|e| {
-        Failure::damaged(format!(
-            "the checkpoint is not signed by the trusted log key: {e}"
-        ))
-    })?;
-    Ok(Checkpoint {
-        origin: body.origin().to_owned(),
-        size: body.size(),
-        root: body.hash().0,
-    })
+    Claim::parse(text)?.signed_by(log)
 }
 
 #[cfg(test)]
@@ -258,7 +256,7 @@ mod tests {
         let body = tlog_tiles::Checkpoint::new("elsewhere", 7, Hash([9; 32]), "")
             .unwrap()
             .to_bytes();
-        let id = key_hash(ORIGIN, &key(5).verifying_key());
+        let id = trusted(5).key_id();
         let sig = Signature::new(ORIGIN.into(), id, key(5).sign(&body).to_vec()).unwrap();
         let note = Note::new(&body, &[sig]).unwrap().to_bytes();
         assert!(open(std::str::from_utf8(&note).unwrap(), &trusted(5)).is_err());
@@ -283,7 +281,7 @@ mod tests {
     #[test]
     fn what_is_signed_but_no_checkpoint_of_ours_is_refused() {
         let sign = |body: &str| {
-            let id = key_hash(ORIGIN, &key(5).verifying_key());
+            let id = trusted(5).key_id();
             let sig = Signature::new(ORIGIN.into(), id, key(5).sign(body.as_bytes()).to_vec());
             let note = Note::new(body.as_bytes(), &[sig.unwrap()]).unwrap();
             String::from_utf8(note.to_bytes()).unwrap()
@@ -324,5 +322,27 @@ mod tests {
             TrustedLog::new(ORIGIN, &[0; 32]).is_err(),
             "a small-order key"
         );
+    }
+
+    #[test]
+    fn a_log_key_that_is_not_canonical_is_refused() {
+        // y = 3 is a point, and so is its second spelling y + p to whoever only decompresses it.
+        let mut canonical = [0; 32];
+        canonical[0] = 3;
+        let mut second = [0xff; 32];
+        (second[0], second[31]) = (0xf0, 0x7f);
+        let lax = |key: &[u8; 32]| ed25519_dalek::VerifyingKey::from_bytes(key).unwrap();
+        assert_eq!(lax(&canonical).to_edwards(), lax(&second).to_edwards());
+        TrustedLog::new(ORIGIN, &canonical).unwrap();
+        assert!(TrustedLog::new(ORIGIN, &second).is_err());
+        let vkey = NoteKey::new(TYPE_ED25519, ORIGIN, &canonical)
+            .unwrap()
+            .vkey();
+        TrustedLog::from_vkey(&vkey).unwrap();
+        let mut typed = vec![TYPE_ED25519];
+        typed.extend(second);
+        let hash = signed_note::key_id(ORIGIN, &typed);
+        let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &typed);
+        assert!(TrustedLog::from_vkey(&format!("{ORIGIN}+{hash:08x}+{key}")).is_err());
     }
 }

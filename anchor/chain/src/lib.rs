@@ -8,6 +8,7 @@
 //!                                        add-data event ◀──┘         event · seal · keys   5
 //!                                              │ leaf hash
 //!                                     tile log root ─▶ checkpoint     merkle · checkpoint   5
+//!                                              │ ◀── witnesses   cosignature · policy   5
 //!                                              │
 //!                      receipt · proof bundle ─▶ verdict     receipt · trust · bundle   1, 6
 //! ```
@@ -21,6 +22,7 @@ pub mod bundle;
 pub mod cbor;
 pub mod checkpoint;
 mod cose;
+pub mod cosignature;
 pub mod event;
 pub mod finding;
 pub mod inventory;
@@ -28,7 +30,9 @@ pub mod keys;
 pub mod link;
 pub mod merkle;
 pub mod meta;
+mod note;
 pub mod pages;
+pub mod policy;
 pub mod receipt;
 pub mod report;
 pub mod seal;

@@ -15,9 +15,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chordae_base::{Failure, Outcome, limits};
 
 use crate::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::Checkpoint,
     merkle::{self, NodeHash},
-    trust::{Policy, TrustFile},
+    policy::Cosigned,
+    trust::TrustFile,
 };
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -40,8 +41,11 @@ pub struct Proof {
 pub struct Receipt {
     /// Leaf index of the entry.
     pub leaf_index: u64,
-    /// The checkpoint that covers it, signed by a trusted log.
+    /// The checkpoint that covers it, signed by a trusted log and by as many witnesses as the policy
+    /// demands.
     pub checkpoint: Checkpoint,
+    /// Those witnesses of the policy that have cosigned it.
+    pub cosigned: Vec<Cosigned>,
 }
 
 /// The receipt text.
@@ -99,21 +103,6 @@ impl Proof {
         })
     }
 
-    /// The checkpoint, if one of the policy's logs has signed it.
-    ///
-    /// # Errors
-    /// See [`checkpoint::open`].
-    pub fn open_checkpoint(&self, policy: &Policy) -> Outcome<Checkpoint> {
-        let mut last = Failure::bad_input("the policy trusts no log");
-        for log in &policy.logs {
-            match checkpoint::open(&self.checkpoint, log) {
-                Ok(checkpoint) => return Ok(checkpoint),
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
-    }
-
     /// Whether this path leads from the entry to the checkpoint's root.
     ///
     /// # Errors
@@ -139,14 +128,21 @@ impl Proof {
 ///
 /// # Errors
 /// `BadInput` for text that is no receipt or a trust file we cannot use; `Damaged` if the checkpoint
-/// is not the trusted log's or the entry not under it.
+/// is not the trusted log's or the entry not under it; `Busy` if all of that holds and the policy's
+/// quorum is not met yet: nothing is wrong, and nothing is proven.
 pub fn verify(entry: &[u8], text: &str, trust: &TrustFile) -> Outcome<Receipt> {
     let proof = Proof::parse(text)?;
-    let checkpoint = proof.open_checkpoint(&trust.policy()?)?;
-    proof.check_entry(entry, &checkpoint)?;
+    let opened = trust.policy()?.open(&proof.checkpoint)?;
+    proof.check_entry(entry, &opened.checkpoint)?;
+    if let Some(lacks) = opened.lacks {
+        return Err(Failure::busy(format!(
+            "the checkpoint is not cosigned as the policy demands: it lacks {lacks}"
+        )));
+    }
     Ok(Receipt {
         leaf_index: proof.leaf_index,
-        checkpoint,
+        checkpoint: opened.checkpoint,
+        cosigned: opened.cosigned,
     })
 }
 
@@ -155,7 +151,11 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
-    use crate::{checkpoint::TrustedLog, trust};
+    use crate::{
+        checkpoint::TrustedLog,
+        cosignature::{self, TrustedWitness},
+        trust,
+    };
 
     const ORIGIN: &str = "chordae.local/test";
 
@@ -204,6 +204,35 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_receipt_counts_once_its_quorum_has_cosigned() {
+        let (entries, text, mut trust) = setting();
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let witness = TrustedWitness::new("w.example", &key.verifying_key().to_bytes()).unwrap();
+        let vkey = witness.vkey();
+        trust.policy = trust
+            .policy
+            .replace("quorum none", &format!("witness W {vkey}\nquorum W"));
+        let waits = verify(&entries[6], &text, &trust).unwrap_err();
+        assert_eq!(waits.kind, chordae_base::FailureKind::Busy);
+        assert!(waits.why.ends_with("it lacks W"), "{}", waits.why);
+        // What is wrong stays wrong, cosigned or not.
+        let wrong = verify(&entries[5], &text, &trust).unwrap_err();
+        assert_eq!(wrong.kind, chordae_base::FailureKind::Damaged);
+        let note = Proof::parse(&text).unwrap().checkpoint;
+        let checkpoint = trust.policy().unwrap().open(&note).unwrap().checkpoint;
+        let line = cosignature::sign(&checkpoint, "w.example", &key, 77).unwrap();
+        let receipt = verify(&entries[6], &(text.clone() + &line), &trust).unwrap();
+        assert_eq!(
+            (receipt.cosigned.len(), receipt.cosigned[0].time_s),
+            (1, 77)
+        );
+        // Control: the same line by another key.
+        let other = SigningKey::from_bytes(&[8; 32]);
+        let line = cosignature::sign(&checkpoint, "w.example", &other, 77).unwrap();
+        assert!(verify(&entries[6], &(text + &line), &trust).is_err());
     }
 
     #[test]

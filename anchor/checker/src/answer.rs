@@ -88,6 +88,11 @@ pub fn check_answer_rows(
             judged.newer
         ));
     }
+    if let Some(lacks) = &judged.lacks {
+        notes.push(format!(
+            "the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}"
+        ));
+    }
     let verdict = match judged.verdict {
         bundle::Verdict::Damaged => Verdict::Damaged,
         bundle::Verdict::Anchored if notes.is_empty() => Verdict::Ok,

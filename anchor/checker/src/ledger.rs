@@ -12,7 +12,7 @@
 
 use chordae_base::{Digest, Outcome};
 use chordae_chain::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::Checkpoint,
     event::{self, Event},
     finding::{Code, Findings},
     merkle::{self, NodeHash},
@@ -57,7 +57,7 @@ pub(crate) struct AuditHead {
 /// What the ledger says, as far as it holds together.
 #[derive(Default)]
 pub(crate) struct Facts {
-    /// Signed by the trusted log, and everything under it in order.
+    /// Signed by the trusted log and cosigned as its policy demands, and everything under it in order.
     pub(crate) proven: bool,
     /// By tag.
     pub(crate) heads: Vec<Head>,
@@ -98,7 +98,7 @@ pub(crate) fn check(
         facts: Facts::default(),
         strangers: 0,
     };
-    let Some((claim, signed)) = walk.checkpoint(notes)? else {
+    let Some((claim, counts)) = walk.checkpoint(notes)? else {
         let findings = walk.found.into_vec();
         findings
             .into_iter()
@@ -115,7 +115,7 @@ pub(crate) fn check(
         ));
     }
     let mut facts = walk.facts;
-    facts.proven = signed && walk.found.is_empty();
+    facts.proven = counts && walk.found.is_empty();
     facts.heads.sort_unstable();
     facts.audits.sort_unstable();
     walk.found
@@ -126,7 +126,7 @@ pub(crate) fn check(
 }
 
 impl Walk<'_> {
-    /// The checkpoint, and whether the trusted log signed it.
+    /// The checkpoint, and whether it counts: the trusted log signed it, and enough witnesses did.
     fn checkpoint(&mut self, notes: &mut Vec<String>) -> Outcome<Option<(Checkpoint, bool)>> {
         let folder = self.stored.folder;
         let text = match folder.read(CHECKPOINT, CHECKPOINT_BYTES)? {
@@ -155,15 +155,20 @@ impl Walk<'_> {
         let Some(trust) = self.trust else {
             return Ok(self.unsigned(&text).map(|claim| (claim, false)));
         };
-        let mut why = String::from("the trust file names no log");
-        for log in trust.policy()?.logs {
-            match checkpoint::open(&text, &log) {
-                Ok(claim) => return Ok(Some((claim, true))),
-                Err(e) => why = e.why,
+        match trust.policy()?.open(&text) {
+            Ok(opened) => {
+                let counts = opened.counts();
+                // Not damage: the log is intact, and the cosignatures may come.
+                notes.extend(opened.lacks.map(|lacks| {
+                    format!("the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}")
+                }));
+                Ok(Some((opened.checkpoint, counts)))
+            }
+            Err(e) => {
+                self.found.add(CHECKPOINT, Code::CheckpointSignature, e);
+                Ok(self.unsigned(&text).map(|claim| (claim, false)))
             }
         }
-        self.found.add(CHECKPOINT, Code::CheckpointSignature, why);
-        Ok(self.unsigned(&text).map(|claim| (claim, false)))
     }
 
     /// What a checkpoint says, whoever signed it.

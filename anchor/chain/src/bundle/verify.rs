@@ -7,6 +7,8 @@
 //!   each bad one is named;
 //! - a link names metadata and leaves of its chunk, a leaf the rows of its page: in a page wholly
 //!   inside the window no row can be changed, added or left out;
+//! - a checkpoint that its log has signed and too few witnesses have cosigned proves nothing yet; what
+//!   the policy's quorum lacks is told in `lacks`;
 //! - a page that the window cuts proves nothing: its rows are counted as `unproven_rows`;
 //! - a chunk that meets the window and is not listed is a finding. One linked *after* the newest
 //!   listed chunk may have come after the answer was made; it is told in `newer`, and whoever asked
@@ -62,7 +64,8 @@ pub struct Asked {
 pub enum Verdict {
     /// All proven rows lead to the trusted log. Look at `unproven_rows` and `newer` too.
     Anchored,
-    /// Nothing is wrong, but nothing leads to a trusted log: not anchored yet, or no trust file.
+    /// Nothing is wrong, but nothing leads to a trusted log: not anchored yet, not cosigned yet, or no
+    /// trust file.
     Unanchored,
     /// There are findings.
     Damaged,
@@ -81,6 +84,9 @@ pub struct BundleVerdict {
     pub anchored_to: Option<u64>,
     /// The receipt behind it.
     pub receipt: Option<Receipt>,
+    /// The log holds the entry, but its checkpoint is not cosigned as the policy demands: what it lacks,
+    /// for people.
+    pub lacks: Option<String>,
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
 }
@@ -151,6 +157,7 @@ struct Judge<'a> {
     listed: BTreeSet<u64>,
     found: Findings,
     unproven_rows: u64,
+    lacks: Option<String>,
 }
 
 /// The rows of one chunk in the answer.
@@ -171,6 +178,7 @@ impl<'a> Judge<'a> {
             listed: bundle.chunks.iter().map(|c| c.index).collect(),
             found: Findings::default(),
             unproven_rows: 0,
+            lacks: None,
         }
     }
 
@@ -203,6 +211,7 @@ impl<'a> Judge<'a> {
             newer,
             anchored_to,
             receipt,
+            lacks: self.lacks,
             findings,
         }
     }
@@ -500,20 +509,24 @@ impl<'a> Judge<'a> {
         let proof = Proof::parse(&anchor.proof).map_err(|e| (Code::LogRoot, e));
         let receipt = proof.and_then(|proof| {
             let policy = trust.policy().map_err(|e| (Code::CheckpointSignature, e))?;
-            let checkpoint = proof
-                .open_checkpoint(&policy)
+            let opened = policy
+                .open(&proof.checkpoint)
                 .map_err(|e| (Code::CheckpointSignature, e))?;
             proof
-                .check_entry(&anchor.entry, &checkpoint)
+                .check_entry(&anchor.entry, &opened.checkpoint)
                 .map_err(|e| (Code::LogRoot, e))?;
-            Ok(Receipt {
+            let receipt = Receipt {
                 leaf_index: proof.leaf_index,
-                checkpoint,
-            })
+                checkpoint: opened.checkpoint,
+                cosigned: opened.cosigned,
+            };
+            Ok((receipt, opened.lacks))
         });
-        receipt
+        let (receipt, lacks) = receipt
             .map_err(|(code, e)| found.add("anchor", code, e))
-            .ok()
+            .ok()?;
+        self.lacks = lacks;
+        Some(receipt).filter(|_| self.lacks.is_none())
     }
 }
 

@@ -3,9 +3,11 @@
 use chordae_base::{Did, Digest, Span, wire::NO_VALUE};
 use chordae_chain::{
     bundle::{AnswerRows, Asked, BundleAnchor, ProofBundle, Verdict, verify},
+    cosignature::{self, TrustedWitness},
     event::{self, Event},
     finding::Code,
     link,
+    receipt::Proof,
     trust::TrustFile,
 };
 use serde_json::Value;
@@ -78,6 +80,39 @@ fn without_anchor_or_trust_file_nothing_is_better_than_unanchored() {
         Verdict::Damaged,
         "the rows are still held to the links"
     );
+}
+
+#[test]
+fn an_anchor_proves_nothing_before_its_quorum_has_cosigned() {
+    let mut case = Case::honest(20, 100, &["a", "b"]);
+    let name = "w.example";
+    let witness = TrustedWitness::new(name, &keys(7).sign_public()).unwrap();
+    let mut trust = trust_of(1, 5);
+    let demand = format!("witness W {}\nquorum W", witness.vkey());
+    trust.policy = trust.policy.replace("quorum none", &demand);
+    let judge = |case: &Case| verify(&case.bundle, &case.answer, &case.asked, Some(&trust));
+    let verdict = judge(&case);
+    assert_eq!(verdict.findings, []);
+    assert_eq!(verdict.verdict, Verdict::Unanchored);
+    assert_eq!(verdict.lacks.as_deref(), Some("W"));
+    assert!(verdict.receipt.is_none() && verdict.anchored_to.is_none());
+    let proof = case.bundle.anchor.as_ref().unwrap().proof.clone();
+    let note = Proof::parse(&proof).unwrap().checkpoint;
+    let checkpoint = trust.policy().unwrap().open(&note).unwrap().checkpoint;
+    let mut with = |seed: u8| {
+        let line = cosignature::sign(&checkpoint, name, &keys(seed).sign, 77).unwrap();
+        case.bundle.anchor.as_mut().unwrap().proof = format!("{proof}{line}");
+        judge(&case)
+    };
+    assert_eq!(with(8).verdict, Verdict::Unanchored, "another's key");
+    let verdict = with(7);
+    assert_eq!((verdict.verdict, verdict.lacks), (Verdict::Anchored, None));
+    assert_eq!(verdict.receipt.unwrap().cosigned[0].time_s, 77);
+    // An entry that is not under the root is damage, however few have cosigned.
+    let mut case = Case::honest(20, 100, &["a", "b"]);
+    let anchor = case.bundle.anchor.as_mut().unwrap();
+    anchor.proof = anchor.proof.replace("index 4", "index 3");
+    assert_eq!(judge(&case).verdict, Verdict::Damaged);
 }
 
 #[test]

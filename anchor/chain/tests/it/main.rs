@@ -9,10 +9,12 @@
 mod bench_keys;
 mod bundle;
 mod bundle_case;
+mod cosignatures;
 mod event_formats;
 mod golden_meta;
 mod inventory_formats;
 mod key_independence;
 mod party_formats;
+mod policies;
 mod shared;
 mod vectors_digests;

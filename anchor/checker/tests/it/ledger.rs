@@ -2,6 +2,7 @@
 
 use chordae_chain::{
     checkpoint::Checkpoint,
+    cosignature::{self, TrustedWitness},
     event::{self, Event},
     finding::Code,
     merkle,
@@ -61,6 +62,47 @@ fn a_ledger_put_back_by_its_own_key_is_a_rollback() {
     // ... two were both signed for once.
     put_back(&house, 3);
     only(&house.check(), &[("ledger/checkpoint", Code::Rollback)]);
+}
+
+#[test]
+fn a_ledger_is_proven_once_its_quorum_has_cosigned() {
+    let mut house = House::new();
+    assert_eq!(house.check().verdict, Verdict::Ok);
+    let name = "w.example";
+    let witness = TrustedWitness::new(name, &keys(7).sign_public()).unwrap();
+    let demand = format!("witness W {}\nquorum W", witness.vkey());
+    house.trust.policy = house.trust.policy.replace("quorum none", &demand);
+    let note = String::from_utf8(house.get("ledger/checkpoint")).unwrap();
+    let checkpoint = house
+        .trust
+        .policy()
+        .unwrap()
+        .open(&note)
+        .unwrap()
+        .checkpoint;
+    let with = |seed: Option<u8>| {
+        let sign = |seed| cosignature::sign(&checkpoint, name, &keys(seed).sign, 77).unwrap();
+        let line = seed.map(sign).unwrap_or_default();
+        house.put("ledger/checkpoint", format!("{note}{line}").as_bytes());
+        house.check()
+    };
+    // Nobody has cosigned, or somebody else under the witness's name: intact, and nothing is proven.
+    for seed in [None, Some(8)] {
+        let report = with(seed);
+        only(&report, &[]);
+        assert_eq!(report.verdict, Verdict::Unanchored);
+        assert!(report.notes.iter().any(|n| n.ends_with("it lacks W")));
+        let unproven = |s: &chordae_checker::StreamReport| s.anchored_to.is_none();
+        assert!(report.streams.iter().all(unproven));
+    }
+    let report = with(Some(7));
+    only(&report, &[]);
+    assert_eq!(report.verdict, Verdict::Ok);
+    // Other entries under a cosigned checkpoint are damage still.
+    let mut entries = house.get(&partial(&house, "entries/000"));
+    entries[9] ^= 1;
+    house.put(&partial(&house, "entries/000"), &entries);
+    assert_eq!(house.check().verdict, Verdict::Damaged);
 }
 
 #[test]
