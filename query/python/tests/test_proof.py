@@ -3,15 +3,17 @@
 from recorded import golden  # noqa: F401
 
 import base64
+import hashlib
 import json
 import random
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import chordae
-from chordae import Damaged, Integrity, answer, proof, verify
+from chordae import Damaged, Integrity, answer, policy, proof, verify
 
 
 def table_of(raw):
@@ -271,12 +273,39 @@ def test_another_logs_trust_file_does_not_vouch(golden):
     other = chordae.trust.dataclasses.replace(golden.trust, providers=())
     with pytest.raises(Damaged, match="trusted provider"):
         verify(*golden.pair("all"), other)
-    log = golden.trust.logs[0]
-    other = chordae.trust.dataclasses.replace(
-        golden.trust, logs=(chordae.trust.dataclasses.replace(log, key=golden.trust.providers[0].sign),)
-    )
+    (log,) = golden.trust.policy.logs
+    stranger = chordae.trust.dataclasses.replace(log, key=golden.trust.providers[0].sign)
+    other = chordae.trust.dataclasses.replace(golden.trust, policy=policy.Policy((stranger,)))
     with pytest.raises(Damaged, match="trusted log"):
         verify(*golden.pair("all"), other)
+
+
+def test_an_answer_is_proven_once_its_quorum_has_cosigned(golden):
+    raw, text = golden.pair("all")
+    bundle = json.loads(text)
+    proof_text = bundle["anchor"]["proof"]
+    body = proof_text.split("\n\n")[1] + "\n"
+    key, stranger = (Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32) for seed in (7, 8))
+    typed = b"\x04" + key.public_key().public_bytes_raw()
+    key_hash = hashlib.sha256(b"w.example\n" + typed).digest()[:4]
+    witness = policy.Witness.of("W", f"w.example+{key_hash.hex()}+{base64.b64encode(typed).decode()}")
+    demands = policy.Policy(golden.trust.policy.logs, (witness,), (), "W")
+    trusted = chordae.trust.dataclasses.replace(golden.trust, policy=demands)
+
+    def judged(signer):
+        signature = signer.sign(f"cosignature/v1\ntime 77\n{body}".encode()) if signer else b""
+        line = base64.b64encode(key_hash + (77).to_bytes(8, "big") + signature).decode()
+        bundle["anchor"]["proof"] = f"{proof_text}— w.example {line}\n" if signer else proof_text
+        return verify(raw, json.dumps(bundle), trusted)
+
+    for signer in (None, stranger):
+        window = judged(signer)
+        assert window.integrity is Integrity.LINKED and window.receipt is None and window.lacks == "W"
+        with pytest.raises(chordae.Unproven, match="it lacks W"):
+            window.require_proof()
+    window = judged(key)
+    assert window.integrity is Integrity.ANCHORED and window.lacks is None
+    assert window.receipt.cosigned == (policy.Cosigned("W", 77),)
 
 
 def test_the_answers_are_read_only(golden):

@@ -12,7 +12,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from chordae import BadInput, Identity, Keys, cbor, digests, event, keys, meta, sessions, trust
+from chordae import BadInput, Identity, Keys, cbor, digests, event, keys, meta, policy, sessions, trust
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CHAIN = ROOT / "anchor/chain/tests/golden"
@@ -89,13 +89,63 @@ def test_entries_checkpoint_and_token_of_the_second_implementation(vectors):
         assert entry.kind == one["type"]
         signer = next(bytes.fromhex(k) for k in v["public_keys"].values() if keys.key_id(bytes.fromhex(k)) == entry.kid)
         assert entry.signed_by(signer) and not entry.signed_by(bytes.fromhex(v["public_keys"]["log"]))
-    log = trust.Log.of(v["log_vkey"])
-    mark = trust.open_checkpoint(v["checkpoint"], (log,))
+    only = policy.Policy((policy.Log.of(v["log_vkey"]),))
+    mark = only.open(v["checkpoint"]).checkpoint
     assert (mark.origin, mark.size) == (v["origin"], 3)
     for at in range(len(v["checkpoint"])):
         bent = v["checkpoint"][:at] + chr(ord(v["checkpoint"][at]) ^ 1) + v["checkpoint"][at + 1 :]
-        with pytest.raises(trust.NotTheLogs):
-            trust.open_checkpoint(bent, (log,))
+        with pytest.raises(policy.NotTheLogs):
+            only.open(bent)
+
+
+def test_golden_cosignatures_are_read_and_count_only_whole():
+    v = ours("cosignatures.json")
+    witnesses = [policy.Witness.of(f"W{n}", one["vkey"]) for n, one in enumerate(v["cosignatures"])]
+    lines = [one["line"] for one in v["cosignatures"]]
+    times = [policy.Cosigned(f"W{n}", one["time_s"]) for n, one in enumerate(v["cosignatures"])]
+    demands = policy.Policy((policy.Log.of(v["log_vkey"]),), tuple(witnesses), (("G", 2, ("W0", "W1", "W2")),), "G")
+    opened = demands.open(v["checkpoint"] + "".join(lines))
+    assert opened.cosigned == tuple(times) and opened.lacks is None
+    assert demands.open(v["checkpoint"]).lacks == "2 of G (W0, W1, W2)"
+    assert demands.open(v["checkpoint"] + lines[1]).lacks == "1 of G (W0, W2)"
+    swapped = lines[0].replace(lines[0].split(" ")[2], lines[1].split(" ")[2])
+    for bent in (swapped, lines[0].replace("/w1", "/w3"), lines[0][:-9] + "A" + lines[0][-8:]):
+        assert demands.open(v["checkpoint"] + bent + lines[1]).cosigned == (times[1],)
+
+
+def test_policies_are_read_in_every_spelling_and_malformed_ones_are_refused():
+    v = ours("cosignatures.json")
+    a, b, _ = (one["vkey"] for one in v["cosignatures"])
+    log = f"log {v['log_vkey']}\n"
+    two = f"witness A {a} https://a.example\nwitness B {b}\n"
+    read = policy.Policy.parse(f"# ours\n\n \t{log}{two}\tgroup G any A B\nquorum G")
+    assert (read.groups, read.quorum) == ((("G", 1, ("A", "B")),), "G")
+    assert policy.Policy.parse(log + "quorum none\n").quorum is None
+    one = f"{log}witness A {a}\n"
+    for bad in (
+        log,
+        "quorum none\n",
+        log + "quorum none\nquorum none\n",
+        log + log + "quorum none\n",
+        log + "quorum A\n",
+        log + f"quorum A\nwitness A {a}\n",
+        log + f"witness A {v['log_vkey']}\nquorum A\n",
+        f"log {a}\nquorum none\n",
+        one + "group G 0 A\nquorum G\n",
+        one + "group G 2 A\nquorum G\n",
+        one + "group G 01 A\nquorum G\n",
+        one + "group G any\nquorum none\n",
+        one + "group G 1 A A\nquorum G\n",
+        one + "group G 1 A G\nquorum G\n",
+        one + "group G 1 A\ngroup H 1 A\nquorum G\n",
+        one + f"witness A {b}\nquorum A\n",
+        one + f"witness B {a}\nquorum B\n",
+        log + f"witness none {a}\nquorum none\n",
+        log + "\x7f\nquorum none\n",
+        log.replace("\n", "\r\n") + "quorum none\n",
+    ):
+        with pytest.raises(BadInput):
+            policy.Policy.parse(bad)
 
 
 def test_golden_entries_are_read_and_every_bad_twin_is_refused():

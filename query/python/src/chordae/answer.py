@@ -170,6 +170,7 @@ def _window(
         newer=judgement.newer,
         anchored_to=bundle.links[-1].index if anchored else None,
         receipt=judgement.receipt,
+        lacks=judgement.lacks,
         evidence=evidence,
     )
 

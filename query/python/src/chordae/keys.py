@@ -42,7 +42,8 @@ def key_id(sign_public: bytes) -> bytes:
     return hashlib.sha256(sign_public).digest()
 
 
-def _strong_point(point: bytes) -> bool:
+def strong_point(point: bytes) -> bool:
+    """Whether 32 bytes spell a point canonically and not one of small order (off the curve, nothing verifies)."""
     y = int.from_bytes(point, "little") & (2**255 - 1)
     return len(point) == 32 and y < _P and y not in _SMALL_ORDER_Y
 
@@ -52,7 +53,7 @@ def verify_strict(sign_public: bytes, message: bytes, signature: bytes) -> bool:
 
     OpenSSL checks the scalar and, by comparing encodings, that R is canonical; the rest is checked here.
     """
-    if len(signature) != 64 or not _strong_point(sign_public) or not _strong_point(signature[:32]):
+    if len(signature) != 64 or not strong_point(sign_public) or not strong_point(signature[:32]):
         return False
     try:
         Ed25519PublicKey.from_public_bytes(sign_public).verify(signature, message)
@@ -86,7 +87,7 @@ class Identity:
         seal = None if found.get("seal") is None else strict.key_bytes(found["seal"], "seal")
         if role not in ROLES or len(name.encode()) > 128:
             raise BadInput(f"public identity: {role!r} is no role of a party, or the name is too long")
-        if not _strong_point(sign):
+        if not strong_point(sign):
             raise BadInput("public identity: the Ed25519 key is not canonical or is weak")
         return cls(name, role, sign, seal)
 

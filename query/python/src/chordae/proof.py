@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import digests, event, meta, strict, trust
+from . import digests, event, meta, policy, strict, trust
 from .digests import NO_VALUE, PAGE_NS, Codes, Link, Times
 from .errors import BadInput, Finding
 
@@ -146,7 +146,9 @@ class Judgement:
     newer: tuple[int, ...]
     """Chunks of the window that were linked after the answer was made."""
     receipt: trust.Receipt | None
-    """Where the trusted log holds the entry; None if nothing leads to a trusted log."""
+    """Where the trusted log holds the entry, under a checkpoint that counts; None if nothing leads to one."""
+    lacks: str | None
+    """The log holds the entry, but its checkpoint is not cosigned as the policy demands: what it lacks, for people."""
     metas: dict[int, meta.ChunkMeta]
     """Metadata of the listed chunks, proven as far as the answer is."""
 
@@ -165,7 +167,9 @@ def judge(bundle: Bundle, rows: Rows, leads: tuple[str, ...] | None, trusted: tr
         judging.chunk(chunk, runs.get(chunk.index, []))
     receipt = judging.anchor(trusted)
     findings = tuple(judging.findings[:FINDINGS_MAX])
-    return Judgement(findings, judging.held, newer, None if findings else receipt, judging.metas)
+    lacks = receipt.lacks if receipt else None
+    counts = receipt if not findings and lacks is None else None
+    return Judgement(findings, judging.held, newer, counts, lacks, judging.metas)
 
 
 class _Judge:
@@ -318,7 +322,7 @@ class _Judge:
             self.found("anchor", "entry-signature", "the entry is not signed by a trusted provider")
         try:
             return trust.check_receipt(entry, proof, trusted)
-        except trust.NotTheLogs as e:
+        except policy.NotTheLogs as e:
             self.found("anchor", e.code, str(e))
             return None
 

@@ -32,7 +32,8 @@ class Integrity(enum.Enum):
     ANCHORED = "anchored"
     """They lead, over digests, to an entry in the trusted ledger."""
     LINKED = "linked"
-    """They agree with their own proof, but nothing leads to a trusted ledger: not anchored yet, or no trust file."""
+    """They agree with their own proof, but nothing leads to a trusted ledger: not anchored or not cosigned yet, or no
+    trust file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +116,8 @@ class Window:
     """Index of the link that the ledger names."""
     receipt: Receipt | None
     """Where the ledger has it."""
+    lacks: str | None
+    """The ledger has it, but too few witnesses have cosigned: what the policy's quorum lacks, for people."""
     evidence: Evidence
     """The bytes as they came."""
 
@@ -147,7 +150,11 @@ class Window:
             return self
         why = []
         if self.integrity is not Integrity.ANCHORED:
-            why.append("not anchored in a trusted ledger (not yet, or there is no trust file)")
+            why.append(
+                f"the ledger's checkpoint is not cosigned as the trust file demands: it lacks {self.lacks}"
+                if self.lacks
+                else "not anchored in a trusted ledger (not yet, or there is no trust file)"
+            )
         if self.unproven_rows:
             why.append(f"{self.unproven_rows} rows lie in pages that the window cuts")
         if self.newer:
