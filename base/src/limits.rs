@@ -275,6 +275,14 @@ pub const BLOCK_EVENTS_MAX: usize = 400;
 pub const ANCHOR_EVERY_NS: i64 = 10 * SECOND_NS;
 /// `audit-head` at least this often.
 pub const AUDIT_EVERY_NS: i64 = 3600 * SECOND_NS;
+/// Logs that one witness follows.
+pub const WITNESS_LOGS_MAX: usize = 1024;
+/// Hashes of a consistency proof that a witness is sent (C2SP tlog-witness).
+pub const WITNESS_PROOF_MAX: usize = 63;
+/// Bytes of a request to a witness: a checkpoint, and before it the old size and the proof.
+pub const WITNESS_REQUEST_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 4096;
+/// Pairs of notes that a witness keeps as evidence, of each kind; what comes later is only said in its log.
+pub const WITNESS_EVIDENCE_MAX: usize = 256;
 
 // ---- queries (formats.md 8)
 

@@ -15,6 +15,7 @@
 
 use chordae_base::{Failure, Outcome, limits::CHECKPOINT_BYTES_MAX};
 use ed25519_dalek::{Signer as _, SigningKey};
+use sha2::{Digest as _, Sha256};
 use signed_note::{Note, Signature, Verifier};
 use tlog_tiles::Hash;
 
@@ -48,6 +49,11 @@ pub struct TrustedLog(NoteKey);
 /// `BadInput` saying so.
 pub fn check_origin(origin: &str) -> Outcome<()> {
     note::check_name(origin)
+}
+
+/// SHA-256 of an origin in hex: its name where a slash may not stand (file names, paths).
+pub fn origin_hash(origin: &str) -> String {
+    hex::encode(Sha256::digest(origin))
 }
 
 impl TrustedLog {

@@ -7,3 +7,4 @@ pub mod index;
 pub mod notary;
 pub mod ports;
 pub mod tree;
+pub mod witness;

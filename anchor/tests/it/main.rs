@@ -1,4 +1,4 @@
-//! The ledger and the notary on fake and faulty disks.
+//! The ledger, the notary and the witness on fake and faulty disks.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,3 +10,6 @@ mod ledger_crash;
 mod ledger_damage;
 mod ledger_rules;
 mod notary_rounds;
+mod witness_crash;
+mod witness_house;
+mod witness_rules;
