@@ -11,6 +11,7 @@
 //!                                              │ ◀── witnesses   cosignature · policy   5
 //!                                              │
 //!                      receipt · proof bundle ─▶ verdict     receipt · trust · bundle   1, 6
+//!                      newest audit-head ─▶ age · whole stream ─▶ verdict    fresh · stream   6
 //! ```
 //!
 //! No I/O: every function is a pure function of bytes (making a key or a sealed text asks for
@@ -25,6 +26,7 @@ mod cose;
 pub mod cosignature;
 pub mod event;
 pub mod finding;
+pub mod fresh;
 pub mod inventory;
 pub mod keys;
 pub mod link;
@@ -37,5 +39,6 @@ pub mod receipt;
 pub mod report;
 pub mod seal;
 pub mod session;
+pub mod stream;
 pub mod token;
 pub mod trust;

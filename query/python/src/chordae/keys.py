@@ -27,6 +27,7 @@ ROLES = ("patient", "requester", "provider", "sequencer", "operator", "auditor",
 
 _BEGIN, _END = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
 _P = 2**255 - 19
+_D = -121665 * pow(121666, -1, _P) % _P
 # The y of every point of small order, RFC 7748's curve in Edwards form: orders 4, 1, 2 and 8.
 _SMALL_ORDER_Y = {
     0,
@@ -42,18 +43,31 @@ def key_id(sign_public: bytes) -> bytes:
     return hashlib.sha256(sign_public).digest()
 
 
-def strong_point(point: bytes) -> bool:
+def _strong_point(point: bytes) -> bool:
     """Whether 32 bytes spell a point canonically and not one of small order (off the curve, nothing verifies)."""
     y = int.from_bytes(point, "little") & (2**255 - 1)
     return len(point) == 32 and y < _P and y not in _SMALL_ORDER_Y
 
 
+def _on_curve(point: bytes) -> bool:
+    """Whether a point has this y: (y^2 - 1) / (d y^2 + 1) is a square (RFC 8032 5.1.3)."""
+    y = int.from_bytes(point, "little") & (2**255 - 1)
+    u, v = y * y - 1, _D * y * y + 1
+    return pow(u * pow(v, -1, _P), (_P - 1) // 2, _P) in (0, 1)
+
+
+def strong_key(key: bytes) -> bool:
+    """Whether 32 bytes can be a public key: a canonical point, on the curve, not of small order."""
+    return _strong_point(key) and _on_curve(key)
+
+
 def verify_strict(sign_public: bytes, message: bytes, signature: bytes) -> bool:
     """Ed25519 after RFC 8032 with canonical points and scalar, and no key or R of small order.
 
-    OpenSSL checks the scalar and, by comparing encodings, that R is canonical; the rest is checked here.
+    OpenSSL checks the scalar, that the key is a point and, by comparing encodings, that R is canonical; the rest is
+    checked here.
     """
-    if len(signature) != 64 or not strong_point(sign_public) or not strong_point(signature[:32]):
+    if len(signature) != 64 or not _strong_point(sign_public) or not _strong_point(signature[:32]):
         return False
     try:
         Ed25519PublicKey.from_public_bytes(sign_public).verify(signature, message)
@@ -87,7 +101,7 @@ class Identity:
         seal = None if found.get("seal") is None else strict.key_bytes(found["seal"], "seal")
         if role not in ROLES or len(name.encode()) > 128:
             raise BadInput(f"public identity: {role!r} is no role of a party, or the name is too long")
-        if not strong_point(sign):
+        if not strong_key(sign):
             raise BadInput("public identity: the Ed25519 key is not canonical or is weak")
         return cls(name, role, sign, seal)
 

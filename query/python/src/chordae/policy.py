@@ -12,7 +12,7 @@ import re
 
 from . import strict
 from .errors import BadInput
-from .keys import strong_point, verify_strict
+from .keys import strong_key, verify_strict
 
 TEXT_MAX = 1024 * 1024
 NOTE_MAX = 64 * 1024
@@ -202,7 +202,7 @@ def _verifier_key(vkey: str, kind: int) -> tuple[str, bytes, bytes]:
     typed = strict.base64_bytes(text, "verifier key")
     key_hash = hashlib.sha256(name.encode() + b"\n" + typed).digest()[:4]
     fits = bool(name) and len(name.encode()) <= NAME_BYTES_MAX and not any(c.isspace() or ord(c) < 32 for c in name)
-    strong = len(typed) == 33 and typed[0] == kind and strong_point(typed[1:])
+    strong = len(typed) == 33 and typed[0] == kind and strong_key(typed[1:])
     if not fits or not strong or key_hash.hex() != digits:
         raise BadInput(f"{vkey!r} is not a verifier key of type {kind:#04x} in its one spelling")
     return name, typed[1:], key_hash
