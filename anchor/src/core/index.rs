@@ -22,6 +22,14 @@ pub struct LastBlock {
     pub time_ms: u64,
 }
 
+/// The head of the trail with the highest count.
+#[derive(Debug, Clone, Copy)]
+struct Audit {
+    leaf_index: u64,
+    count: u64,
+    digest: Digest,
+}
+
 #[derive(Debug, Clone)]
 struct Session {
     leaf_index: u64,
@@ -36,6 +44,7 @@ pub struct Index {
     leaves: BTreeMap<NodeHash, u64>,
     tags: BTreeMap<Digest, (u64, Digest)>,
     sessions: BTreeMap<[u8; 32], Session>,
+    audit: Option<Audit>,
     block: Option<LastBlock>,
 }
 
@@ -53,8 +62,9 @@ impl Index {
     /// Whether an entry fits what the log says so far.
     ///
     /// # Errors
-    /// `Damaged` for a fork (another digest under a known tag): evidence, and never by our own hand;
-    /// `Refused` for a revocation of what is no session or another's.
+    /// `Damaged` for a fork (another digest under a known tag, or for a known count of the trail):
+    /// evidence, and never by our own hand; `Refused` for a revocation of what is no session or
+    /// another's, and for a head of the trail older than one in the log.
     pub fn check(&self, signed: &SignedEvent) -> Outcome<()> {
         match &signed.event {
             Event::AddData { digest, tag, .. } => match self.tags.get(tag) {
@@ -70,6 +80,29 @@ impl Index {
                     "there is no session of this signer to revoke",
                 )),
             },
+            Event::AuditHead { digest, count, .. } => self.check_audit(*count, digest),
+            _ => Ok(()),
+        }
+    }
+
+    /// A trail only grows, and its head is one. The trail of no records has the digest of zeros.
+    fn check_audit(&self, count: u64, digest: &Digest) -> Outcome<()> {
+        if count == 0 && *digest != Digest([0; 32]) {
+            return Err(Failure::refused(
+                "an audit-head of no records must name the digest of zeros",
+            ));
+        }
+        match self.audit {
+            Some(known) if count < known.count => Err(Failure::refused(format!(
+                "entry {} knows a trail of {} records, an audit-head of {count} is older",
+                known.leaf_index, known.count
+            ))),
+            Some(known) if count == known.count && *digest != known.digest => {
+                Err(Failure::damaged(format!(
+                    "fork: entry {} names {} as the head of {count} records, {digest} is to be named now",
+                    known.leaf_index, known.digest
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -100,7 +133,15 @@ impl Index {
                     session.revoked.get_or_insert(at);
                 }
             }
-            Event::AuditHead { .. } => {}
+            Event::AuditHead { digest, count, .. } => {
+                if self.audit.is_none_or(|known| known.count < *count) {
+                    self.audit = Some(Audit {
+                        leaf_index: at,
+                        count: *count,
+                        digest: *digest,
+                    });
+                }
+            }
             Event::Block {
                 height, time_ms, ..
             } => {

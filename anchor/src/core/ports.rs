@@ -17,7 +17,8 @@ pub trait Patients: Send + Sync {
 
 /// The head of the audit trail.
 pub trait TrailHead: Send + Sync {
-    /// SHA-256 of the newest durable record and how many there are; none while there is none.
+    /// SHA-256 of the newest durable record and how many there are; none while there is none (the log
+    /// is then told a count of 0, so that it proves its freshness all the same).
     fn head(&self) -> Option<(Digest, u64)>;
 }
 

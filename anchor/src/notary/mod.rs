@@ -187,10 +187,13 @@ fn submit_again(ledger: &Ledger, left: Vec<Bytes>) -> Outcome<()> {
         if ledger.place(&event::leaf_hash(&entry)).is_some() {
             continue;
         }
+        // The head of the trail is signed anew at every start: one that was overtaken meanwhile, or that
+        // contradicts the log, is told by that one and does not keep the house from starting.
+        let audit = event::decode(&entry).is_ok_and(|s| s.event.kind() == "audit-head");
         match ledger.submit(entry) {
             Ok(_) => {}
-            Err(e) if matches!(e.kind, FailureKind::BadInput | FailureKind::Refused) => {
-                // Signed by a provider key that is no longer known: the head is signed anew.
+            Err(e) if audit || matches!(e.kind, FailureKind::BadInput | FailureKind::Refused) => {
+                // By a provider key that is no longer known: the head is signed anew.
                 tracing::warn!("notary: an event left in the outbox is dropped: {e}");
             }
             Err(e) => return Err(e.during("submit an event left in the outbox")),

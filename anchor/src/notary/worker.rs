@@ -91,7 +91,7 @@ impl Worker {
                     }
                     Mail::Stop => {
                         // Whoever stops in order has closed the readers' doors: this is the last head.
-                        if self.parts.trail.head() != self.audited {
+                        if Some(self.trail_head()) != self.audited {
                             self.heads.audit_now();
                         }
                         self.round(true);
@@ -137,7 +137,8 @@ impl Worker {
                 Err(e) => self.settle(about, Err(e)),
             }
         }
-        if let Some(head) = round.audit.then(|| self.parts.trail.head()).flatten() {
+        if round.audit {
+            let head = self.trail_head();
             match self.sign_audit(head) {
                 Ok(entry) => fresh.push((About::Audit(head.0, head.1), entry)),
                 Err(e) => self.settle(About::Audit(head.0, head.1), Err(e)),
@@ -183,6 +184,12 @@ impl Worker {
             )?,
         };
         event::sign(&event, &self.parts.provider).map(Bytes::from)
+    }
+
+    /// Head of the trail; of an empty one zeros and 0: an idle log shows by its time that it lives.
+    fn trail_head(&self) -> (Digest, u64) {
+        let head = self.parts.trail.head();
+        head.unwrap_or((Digest([0; 32]), 0))
     }
 
     fn sign_audit(&self, (digest, count): (Digest, u64)) -> Outcome<Bytes> {

@@ -247,6 +247,54 @@ fn a_fork_does_not_enter() {
 }
 
 #[test]
+fn the_trail_does_not_go_back_and_has_one_head() {
+    let disk = FakeDisk::new();
+    let ledger = open(disk.clone()).unwrap();
+    let head = |count: u64, digest: u8, time_ms: u64| {
+        let digest = Digest([digest; 32]);
+        let event = Event::AuditHead {
+            digest,
+            count,
+            time_ms,
+        };
+        Bytes::from(event::sign(&event, &party(PROVIDER)).unwrap())
+    };
+    let kind = |ledger: &Ledger, entry| ledger.submit(entry).unwrap_err().kind;
+    // An idle log says so every hour, and an empty trail has one digest.
+    assert_eq!(kind(&ledger, head(0, 1, 1)), FailureKind::Refused);
+    for entry in [head(0, 0, 1), head(0, 0, 2), head(5, 1, 3), head(5, 1, 4)] {
+        ledger.submit(entry).unwrap();
+    }
+    // In one batch with the head that it contradicts, and after a start.
+    let batch = submit_all(&ledger, &[head(6, 1, 5), head(6, 2, 5), head(5, 1, 6)]);
+    let kinds: Vec<_> = batch
+        .into_iter()
+        .map(|place| place.map_err(|e| e.kind).err())
+        .collect();
+    let expected = [None, Some(FailureKind::Damaged), Some(FailureKind::Refused)];
+    assert_eq!(kinds, expected);
+    ledger.stop();
+    let ledger = open(disk).unwrap();
+    let size = ledger.size();
+    assert_eq!(
+        kind(&ledger, head(6, 2, 7)),
+        FailureKind::Damaged,
+        "two digests"
+    );
+    assert_eq!(kind(&ledger, head(5, 1, 8)), FailureKind::Refused, "back");
+    assert_eq!(
+        kind(&ledger, head(0, 0, 9)),
+        FailureKind::Refused,
+        "empty again"
+    );
+    assert_eq!(ledger.size(), size);
+    ledger
+        .submit(head(5, 1, 4))
+        .expect("the same bytes count once");
+    ledger.submit(head(6, 1, 10)).unwrap();
+}
+
+#[test]
 fn a_stopped_ledger_says_so() {
     let ledger = open(FakeDisk::new()).unwrap();
     ledger.submit(anchor(1)).unwrap();
