@@ -131,6 +131,10 @@ pub const CONNECTION_QUEUE: usize = 1024;
 pub const CONNECTION_OWED_MAX: usize = 640;
 /// Events waiting for the sequencer.
 pub const LEDGER_QUEUE: usize = 4096;
+/// Threads with which the checker reads and hashes chunk files; each holds one of them.
+pub const CHECK_THREADS_MAX: usize = 64;
+/// Chunk files that the checker hands to its threads at one time.
+pub const CHECK_FILES_AT_ONCE: usize = 256;
 /// Commits of links waiting for the notary.
 pub const NOTARY_QUEUE: usize = 256;
 /// Trail records waiting for their sync.

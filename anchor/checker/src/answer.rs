@@ -56,6 +56,7 @@ pub fn check_answer(
                 verdict: Verdict::Damaged,
                 streams: vec![stream],
                 findings: vec![finding],
+                fresh_ms: None,
                 notes: Vec::new(),
             };
             AnswerReport {
@@ -110,6 +111,7 @@ pub fn check_answer_rows(
         verdict,
         streams: vec![stream],
         findings,
+        fresh_ms: None,
         notes,
     };
     AnswerReport {

@@ -124,7 +124,7 @@ impl<'a> Folder<'a> {
                 io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory => {
                     Ok(Read::Unfit("not a regular file".into()))
                 }
-                _ if e.raw_os_error() == Some(ELOOP) => {
+                _ if matches!(e.raw_os_error(), Some(ELOOP | ENXIO)) => {
                     Ok(Read::Unfit("not a regular file".into()))
                 }
                 _ => Err(Failure::os(format_args!("read {}", name.display()), &e)),
@@ -135,6 +135,8 @@ impl<'a> Folder<'a> {
 
 /// "Too many levels of symbolic links" on Linux: what opening a link without following it gives.
 const ELOOP: i32 = 40;
+/// "No such device or address": what opening a socket gives.
+const ENXIO: i32 = 6;
 
 /// The last part of a path, as text; names that are not text are nobody's.
 pub(crate) fn name_of(path: &Path) -> &str {

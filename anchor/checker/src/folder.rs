@@ -6,12 +6,13 @@ use chordae_base::{
     Failure, Outcome,
     seams::{Disk, EntryKind},
 };
-use chordae_chain::{finding::Findings, trust::TrustFile};
+use chordae_chain::{finding::Findings, fresh, trust::TrustFile};
 
 use crate::{
     Progress, Report, StreamReport, Verdict,
     files::{Folder, name_of},
-    ledger, streams, trail,
+    ledger::{self, Facts},
+    streams, trail,
 };
 
 /// What lies at a path that somebody wants verified.
@@ -53,16 +54,53 @@ pub fn kind_of(disk: &dyn Disk, path: &Path) -> Outcome<Kind> {
     }
 }
 
+/// How a folder is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Whether chunk files are opened and their page digests computed anew. Without it only file
+    /// digests and links are held against each other: each byte is hashed once, none is unpacked, and
+    /// what a link says of a file's pages and metadata is believed as far as the ledger vouches for it.
+    pub pages: bool,
+    /// Chunk files that are read and hashed at a time, 1 to [`chordae_base::limits::CHECK_THREADS_MAX`].
+    pub threads: usize,
+    /// The reader's time in ms since 1970, against which the newest audit-head is held; none: not told.
+    pub now_ms: Option<u64>,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self {
+            pages: true,
+            threads: 1,
+            now_ms: None,
+        }
+    }
+}
+
+/// [`check_folder_with`], everything, one file at a time.
+///
+/// # Errors
+/// As there.
+pub fn check_folder(
+    disk: &dyn Disk,
+    path: &Path,
+    trust: Option<&TrustFile>,
+    progress: &mut dyn FnMut(Progress),
+) -> Outcome<Report> {
+    check_folder_with(disk, path, trust, &CheckOptions::default(), progress)
+}
+
 /// Checks links, chunks, ledger and trail of a data folder. Reads only; a folder in use may be checked,
 /// what is written meanwhile is told as a crash's remnant would be.
 ///
 /// # Errors
 /// `BadInput` for what is no data folder or a trust file that cannot be used; `Io`. Nothing wrong
 /// *in* the folder is an error.
-pub fn check_folder(
+pub fn check_folder_with(
     disk: &dyn Disk,
     path: &Path,
     trust: Option<&TrustFile>,
+    options: &CheckOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Outcome<Report> {
     let entries = disk
@@ -81,11 +119,12 @@ pub fn check_folder(
     let folder = Folder::new(disk, path);
     let (mut found, mut notes) = (Findings::default(), Vec::new());
     let facts = ledger::check(&folder, trust, &mut found, &mut notes, progress)?;
-    let chains = streams::check(&folder, &facts, &mut found, &mut notes, progress)?;
+    let chains = streams::check(&folder, &facts, options, &mut found, &mut notes, progress)?;
     trail::check(&folder, &facts, &mut found, &mut notes, progress)?;
     if trust.is_none() {
         notes.push("no trust file: nothing here is proven".into());
     }
+    let fresh_ms = options.now_ms.and_then(|now| age(&facts, now, &mut notes));
     let streams: Vec<StreamReport> = chains
         .into_iter()
         .map(|(did, chain)| {
@@ -120,6 +159,29 @@ pub fn check_folder(
         verdict,
         streams,
         findings,
+        fresh_ms,
         notes,
     })
+}
+
+/// The age of the newest audit-head of a proven ledger.
+fn age(facts: &Facts, now_ms: u64, notes: &mut Vec<String>) -> Option<u64> {
+    let newest = facts.audits.iter().map(|audit| audit.time_ms).max();
+    match newest
+        .filter(|_| facts.proven)
+        .map(|time| fresh::age_ms(time, now_ms))
+    {
+        Some(Ok(age)) => {
+            notes.push(format!("newest audit-head: {} s old", age / 1000));
+            Some(age)
+        }
+        Some(Err(e)) => {
+            notes.push(e.why);
+            None
+        }
+        None => {
+            notes.push("no audit-head is proven: nothing tells how old this state is".into());
+            None
+        }
+    }
 }

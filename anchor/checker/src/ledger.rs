@@ -52,6 +52,7 @@ pub(crate) struct AuditHead {
     pub(crate) count: u64,
     pub(crate) digest: Digest,
     pub(crate) leaf: u64,
+    pub(crate) time_ms: u64,
 }
 
 /// What the ledger says, as far as it holds together.
@@ -77,6 +78,8 @@ struct Walk<'a> {
     signers: Signers<'a>,
     blocks: Blocks,
     facts: Facts,
+    /// Records of the trail that the log knows of.
+    trail: u64,
     /// Entries whose signer cannot be known without a trust file.
     strangers: u64,
 }
@@ -96,6 +99,7 @@ pub(crate) fn check(
         signers: Signers::new(folder, trust),
         blocks: Blocks::default(),
         facts: Facts::default(),
+        trail: 0,
         strangers: 0,
     };
     let Some((claim, counts)) = walk.checkpoint(notes)? else {
@@ -290,11 +294,24 @@ impl Walk<'_> {
         }
         match signed.event {
             Event::AddData { digest, tag, .. } => self.facts.heads.push(Head { tag, digest, leaf }),
-            Event::AuditHead { digest, count, .. } => {
+            Event::AuditHead {
+                digest,
+                count,
+                time_ms,
+            } => {
+                if count < self.trail {
+                    let why = format!(
+                        "names a trail of {count} records after one of {}",
+                        self.trail
+                    );
+                    self.found.add(name(), Code::Trail, why);
+                }
+                self.trail = self.trail.max(count);
                 self.facts.audits.push(AuditHead {
                     count,
                     digest,
                     leaf,
+                    time_ms,
                 });
             }
             _ => {}

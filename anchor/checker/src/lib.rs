@@ -6,7 +6,7 @@
 //!                                   │                          ║ must agree
 //!                                   ├▶ audit heads ─▶ trail/    ║
 //!                                   │                          ▼
-//!                            chunks/ files ◀─ digests ─ links/: one chain per did
+//!                            chunks/ files ◀─ digests ─ links/: one chain per did (or the files' own)
 //! ```
 //!
 //! It uses `base` (the journal's reader, the disk seam), `chordae-chain` and `chordae-chunk`: the words
@@ -17,8 +17,9 @@
 //! Everything wrong is a finding that names its object, and checking goes on; an `Err` means that the
 //! check itself could not be done (no such folder, a disk that fails).
 //!
-//! Memory: about 70 bytes per `add-data` event of the ledger, a few words per stream and per thousand
-//! chunks, one chunk file at a time, and at most [`chordae_chain::finding::FINDINGS_MAX`] findings.
+//! Memory: about 80 bytes per `add-data` event of the ledger, a few words per stream and per thousand
+//! chunks (168 bytes a chunk of one stream at a time where there are no links), a chunk file per thread,
+//! and at most [`chordae_chain::finding::FINDINGS_MAX`] findings.
 //! Links in the file system are never followed, pipes and devices never opened.
 
 mod answer;
@@ -34,5 +35,5 @@ mod trail;
 
 pub use answer::{AnswerReport, check_answer, check_answer_rows, read_csv};
 pub use chunk::check_chunk;
-pub use folder::{Kind, check_folder, kind_of};
+pub use folder::{CheckOptions, Kind, check_folder, check_folder_with, kind_of};
 pub use report::{Progress, Report, StreamReport, Verdict};

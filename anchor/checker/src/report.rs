@@ -51,6 +51,9 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Everything wrong.
     pub findings: Vec<Finding>,
+    /// Age of the newest `audit-head` of a proven ledger, in ms, where the reader's time was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fresh_ms: Option<u64>,
     /// What a person should know and no program should act on (a crash's remnant, no trust file).
     #[serde(skip)]
     pub notes: Vec<String>,

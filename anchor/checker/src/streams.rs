@@ -7,6 +7,8 @@
 //! 4. over the names that no link took. One is no finding: at the next index of its did, the remnant
 //!    of a crash between chunk and link (order of truth, step c), which the next start adopts or
 //!    removes.
+//!
+//! Where `links/` is missing, the chains are read from the chunk files alone (`bare`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +20,14 @@ use chordae_chain::{
 };
 
 use crate::{
-    Progress, chunk,
-    files::{Folder, Read, name_of},
+    CheckOptions, Progress,
+    files::{Folder, name_of},
     ledger::{Facts, Head, entry_name},
 };
 
+mod bare;
 mod extra;
+mod files;
 
 const LINKS: &str = "links";
 /// Indexes past the end of a chain that are tried to name a head whose link is gone.
@@ -56,8 +60,11 @@ pub(crate) struct Streams<'a> {
     pub(crate) chains: BTreeMap<Did, Chain>,
     found: &'a mut Findings,
     notes: &'a mut Vec<String>,
+    options: &'a CheckOptions,
     /// The link journal could not be read to its end.
     broken: bool,
+    /// There is none.
+    bare: bool,
     links: u64,
 }
 
@@ -70,6 +77,7 @@ fn link_name(did: &Did, index: u64) -> String {
 pub(crate) fn check(
     folder: &Folder<'_>,
     facts: &Facts,
+    options: &CheckOptions,
     found: &mut Findings,
     notes: &mut Vec<String>,
     progress: &mut dyn FnMut(Progress),
@@ -81,12 +89,21 @@ pub(crate) fn check(
         chains,
         found,
         notes,
+        options,
         broken: false,
+        bare: false,
         links: 0,
     };
-    streams.chains_of(facts)?;
-    streams.files(progress)?;
-    extra::check(&mut streams, &present)?;
+    let mut unmatched = vec![true; facts.heads.len()];
+    streams.chains_of(facts, &mut unmatched)?;
+    if streams.bare {
+        bare::check(&mut streams, &present, facts, &mut unmatched, progress)?;
+        streams.vanished(facts, &mut unmatched)?;
+    } else {
+        streams.vanished(facts, &mut unmatched)?;
+        streams.files(progress)?;
+        extra::check(&mut streams, &present)?;
+    }
     Ok(streams.chains)
 }
 
@@ -97,11 +114,10 @@ impl Streams<'_> {
         self.chains.entry(*did).or_default().damaged = true;
     }
 
-    fn chains_of(&mut self, facts: &Facts) -> Outcome<()> {
-        let mut unmatched = vec![true; facts.heads.len()];
+    fn chains_of(&mut self, facts: &Facts, unmatched: &mut [bool]) -> Outcome<()> {
         let scanned = scan(self.folder, &mut |position, record| {
             match Link::decode(&record) {
-                Ok(link) => self.link(&link, facts, &mut unmatched),
+                Ok(link) => self.link(&link, facts, unmatched),
                 Err(e) => self
                     .found
                     .add(format!("links record at {position}"), Code::Metadata, e),
@@ -118,12 +134,10 @@ impl Streams<'_> {
                 self.broken = true;
                 self.found.add(LINKS, Code::TruncatedTail, e);
             }
-            Err(e) if e.kind == FailureKind::NotFound => {
-                self.notes.push("there is no links/".into())
-            }
+            Err(e) if e.kind == FailureKind::NotFound => self.bare = true,
             Err(e) => return Err(e),
         }
-        self.vanished(facts, &mut unmatched)
+        Ok(())
     }
 
     /// One link against the one before it and against the ledger.
@@ -195,11 +209,13 @@ impl Streams<'_> {
                 }
             }
             if let Some((index, leaf)) = cut {
-                let why = format!(
-                    "{} vouches for it, the links end before {next}",
-                    entry_name(leaf)
-                );
-                self.blame(&did, link_name(&did, index), Code::TruncatedTail, why);
+                let (object, what) = match self.bare {
+                    true => (link::object_name(&did, index), "chunks"),
+                    false => (link_name(&did, index), "links"),
+                };
+                let entry = entry_name(leaf);
+                let why = format!("{entry} vouches for it, the {what} end before {next}");
+                self.blame(&did, object, Code::TruncatedTail, why);
             }
         }
         for (head, _) in facts.heads.iter().zip(unmatched).filter(|(_, free)| **free) {
@@ -212,37 +228,37 @@ impl Streams<'_> {
     /// The files that the links name.
     fn files(&mut self, progress: &mut dyn FnMut(Progress)) -> Outcome<()> {
         let (mut done, of) = (0, self.links);
+        let mut some = Vec::new();
+        let mut look = |streams: &mut Self, some: &mut Vec<Link>| {
+            progress(Progress {
+                what: "chunks",
+                done,
+                of,
+            });
+            done += some.len() as u64;
+            streams.look(&std::mem::take(some))
+        };
         let scanned = scan(self.folder, &mut |_, record| {
-            if let Ok(link) = Link::decode(&record) {
-                progress(Progress {
-                    what: "chunks",
-                    done,
-                    of,
-                });
-                self.file(&link)?;
-                done += 1;
+            some.extend(Link::decode(&record).ok());
+            if some.len() < limits::CHECK_FILES_AT_ONCE {
+                return Ok(());
             }
-            Ok(())
+            look(self, &mut some)
         });
         match scanned {
             // Reported by the first pass.
             Err(e) if !matches!(e.kind, FailureKind::Damaged | FailureKind::NotFound) => Err(e),
-            _ => Ok(()),
+            _ => look(self, &mut some),
         }
     }
 
-    fn file(&mut self, link: &Link) -> Outcome<()> {
-        let name = link::object_name(&link.did, link.index);
-        let wrong = match self.folder.read(&name, limits::CHUNK_BYTES_MAX)? {
-            Read::Bytes(bytes) => chunk::compare(Bytes::from(bytes), link).err(),
-            Read::Missing => Some((
-                Code::MissingFile,
-                "a link names it, the folder has none".into(),
-            )),
-            Read::Unfit(why) => Some((Code::FileDigest, why)),
-        };
-        if let Some((code, why)) = wrong {
-            self.blame(&link.did, name, code, why);
+    fn look(&mut self, links: &[Link]) -> Outcome<()> {
+        let wrong = files::look(self.folder, links, self.options)?;
+        for (link, wrong) in links.iter().zip(wrong) {
+            if let Some((code, why)) = wrong {
+                let name = link::object_name(&link.did, link.index);
+                self.blame(&link.did, name, code, why);
+            }
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ fn remnant(
         Read::Missing => return Ok(None),
         Read::Unfit(why) => return Ok(Some(why)),
     };
-    let torn = bytes.is_empty() || bytes.starts_with(b"PAR1") || bytes.iter().all(|b| *b == 0);
+    let torn = torn(&bytes);
     let fits = match chordae_chunk::open(bytes) {
         Ok(chunk) => {
             let index = last.map_or(0, |l| l.index.saturating_add(1));
@@ -113,4 +113,9 @@ fn remnant(
     Ok(Some(
         "no link names it, and it does not continue its stream".into(),
     ))
+}
+
+/// Whether bytes that are no chunk can be what a crash left of one: nothing, zeros, or a beginning.
+pub(super) fn torn(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes.starts_with(b"PAR1") || bytes.iter().all(|b| *b == 0)
 }

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use chordae_base::{
     Did, Digest, Outcome, Rate, journal,
-    seams::{Disk, fake::FakeDisk},
+    seams::{Disk, EntryKind, fake::FakeDisk},
     wire::{ClockKind, Lead},
 };
 use chordae_chain::{
@@ -19,6 +19,7 @@ use chordae_chain::{
     finding::Code,
     keys::{Role, SecretKeys},
     link::{self, Link},
+    merkle,
     meta::{ChunkClock, ChunkMeta, Lane, Profile},
     trust::{self, TrustFile},
 };
@@ -269,6 +270,46 @@ impl House {
             1000,
         )
         .unwrap();
+    }
+
+    /// Puts entries into the log as bundle and level-0 tile of their number (at most 256), nothing else.
+    pub(crate) fn put_log(&self, entries: &[Vec<u8>]) {
+        let mut bundle = Vec::new();
+        for entry in entries {
+            bundle.extend((entry.len() as u16).to_be_bytes());
+            bundle.extend(entry);
+        }
+        let leaves: Vec<_> = entries.iter().map(|e| merkle::leaf_hash(e)).collect();
+        let size = entries.len();
+        self.put(&format!("ledger/tile/entries/000.p/{size}"), &bundle);
+        self.put(
+            &format!("ledger/tile/0/000.p/{size}"),
+            leaves.as_flattened(),
+        );
+    }
+
+    /// Removes the tiles of the log, which [`House::write_ledger`] or [`House::put_log`] then write anew.
+    pub(crate) fn forget_log(&self) {
+        for tile in ["0/000", "entries/000"] {
+            self.remove(&format!("ledger/tile/{tile}.p/{}", self.entries.len()));
+        }
+    }
+
+    /// The names of all files.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let (mut files, mut todo) = (Vec::new(), vec![self.root.clone()]);
+        while let Some(dir) = todo.pop() {
+            for entry in self.disk.list(&dir).unwrap() {
+                match entry.kind {
+                    EntryKind::Dir => todo.push(entry.path),
+                    _ => {
+                        let name = entry.path.strip_prefix(&self.root).unwrap();
+                        files.push(name.to_str().unwrap().to_owned());
+                    }
+                }
+            }
+        }
+        files
     }
 
     pub(crate) fn check(&self) -> Report {

@@ -23,16 +23,7 @@ fn partial(house: &House, tile: &str) -> String {
 fn put_back(house: &House, size: usize) {
     let entries = &house.entries[..size];
     let leaves: Vec<_> = entries.iter().map(|e| merkle::leaf_hash(e)).collect();
-    let mut bundle = Vec::new();
-    for entry in entries {
-        bundle.extend((entry.len() as u16).to_be_bytes());
-        bundle.extend(entry);
-    }
-    house.put(&format!("ledger/tile/entries/000.p/{size}"), &bundle);
-    house.put(
-        &format!("ledger/tile/0/000.p/{size}"),
-        leaves.as_flattened(),
-    );
+    house.put_log(entries);
     let root = merkle::root(&leaves);
     let checkpoint = Checkpoint {
         origin: ORIGIN.into(),

@@ -11,5 +11,7 @@ mod bits;
 mod chains;
 mod house;
 mod ledger;
+mod options;
 mod places;
+mod rows;
 mod tampered;

@@ -15,7 +15,7 @@ use chordae_checker::{
 use crate::house::{House, found, object, only, path};
 
 /// Puts the folder of [`House`] on a real disk.
-fn build(root: &std::path::Path) -> House {
+pub(crate) fn build(root: &std::path::Path) -> House {
     let house = House::new();
     copy(&house, &house.root, root);
     house

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail by panicking, like the tests"
 )]
 
+mod again;
 mod common;
 mod golden;
 mod hostile;
