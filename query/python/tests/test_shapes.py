@@ -1,6 +1,6 @@
 """What tools are given: units, no value, gaps, times."""
 
-from recorded import golden  # noqa: F401
+from recorded import HERE, golden  # noqa: F401
 
 import dataclasses
 import datetime
@@ -8,7 +8,7 @@ import datetime
 import numpy as np
 import pytest
 
-from chordae import NO_VALUE, BadInput, Gap, Lead, verify
+from chordae import NO_VALUE, BadInput, Gap, Lead, answer, verify
 from chordae.times import show, to_ns
 from chordae.window import find_gaps
 
@@ -111,3 +111,13 @@ def test_times_have_one_meaning():
                 datetime.datetime(2023, 11, 14)):  # fmt: skip
         with pytest.raises(BadInput):
             to_ns(bad)
+
+
+def test_the_recorded_rows_as_text_are_those_of_the_recorded_answers(golden):
+    """They are there for readers that know no Arrow (query/web/chain)."""
+    for name in ("all", "one", "cut"):
+        table = answer.read_arrow(golden.pair(name)[0])[0]
+        lines = [",".join(["time_ns", *table.leads])]
+        for row in zip(table.times.tolist(), *(codes.tolist() for codes in table.codes), strict=True):
+            lines.append(",".join("" if value == NO_VALUE else str(value) for value in row))
+        assert (HERE / "golden" / f"{name}.csv").read_text() == "\n".join(lines) + "\n"
