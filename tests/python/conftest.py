@@ -39,13 +39,18 @@ anchor-seconds = {anchor}
 """
 
 
-def need_shared(*parts):
-    """A file of ../shared; its absence is a loud skip, and a failure in CI."""
-    path = SHARED.joinpath(*parts)
-    if not path.exists():
+def need(there, what):
+    """What a test needs beside the clone; its absence is a loud skip, and a failure in CI."""
+    if not there:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"{path} is missing")
-        pytest.skip(f"{path} is missing")
+            pytest.fail(f"{what} is missing")
+        pytest.skip(f"{what} is missing")
+
+
+def need_shared(*parts):
+    """A file of ../shared."""
+    path = SHARED.joinpath(*parts)
+    need(path.exists(), path)
     return path
 
 

@@ -18,7 +18,7 @@ import time
 import pytest
 
 import checker
-from conftest import ROOT, SETTINGS, Server, party, sim, trust, wait_until
+from conftest import ROOT, SETTINGS, Server, need, party, sim, trust, wait_until
 from signing import public, signing_key
 
 sys.path.insert(0, str(ROOT / "query/python/src"))
@@ -28,14 +28,6 @@ OUTSIDE = ROOT / "tests/outside"
 TOOLS = ROOT / ".tools/outside"
 PYTHON = TOOLS / "venv/bin/python"
 GOCODE = pathlib.Path("/usr/share/gocode")
-
-
-def need(there, what):
-    """A tool's absence is a loud skip, and a failure in CI."""
-    if not there:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{what} is missing")
-        pytest.skip(f"{what} is missing")
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,7 @@ export function fromBase64(letters: string, what: string): Uint8Array {
 export function fromKeyText(letters: string, what: string): Uint8Array {
   const plain = /^[A-Za-z0-9_-]{43}$/.test(letters);
   const standard = letters.replaceAll("-", "+").replaceAll("_", "/") + "=";
-  const key = fromBase64(plain ? standard : "?", what);
-  return key;
+  return fromBase64(plain ? standard : "?", what);
 }
 
 /** A number from its plain decimal spelling. */

@@ -18,9 +18,9 @@ type Point = InstanceType<typeof ed25519.Point>;
 /** A canonical point that is not of small order, or undefined. */
 function strongPoint(raw: Uint8Array): Point | undefined {
   try {
+    // `false`: only the one spelling of a point (RFC 8032), not those that ZIP 215 takes as well.
     const point = ed25519.Point.fromBytes(raw, false);
-    // Decompression takes some second spellings of a point; none comes back from it.
-    return equal(point.toBytes(), raw) && !point.isSmallOrder() ? point : undefined;
+    return point.isSmallOrder() ? undefined : point;
   } catch {
     return undefined;
   }

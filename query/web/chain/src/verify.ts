@@ -258,7 +258,7 @@ class Judge {
       if (typeof computed === "string") wrong(`page ${p}: ${computed}`);
       else if (!listed || !equal(computed, listed)) wrong(`the rows of page ${p} are not the chunk's`);
     }
-    if (chunk.pages.length !== due.length || chunk.pages.some((page, i) => page.p !== due[i])) {
+    if (chunk.pages.some((page, i) => page.p !== due[i])) {
       wrong("the pages shown are not those with rows wholly inside the window, in order");
     }
     this.unproven += times.length - proven;

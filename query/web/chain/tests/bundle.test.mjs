@@ -154,7 +154,10 @@ const BUNDLES = {
   "the checkpoint's root": [(b) => line(b, -4, (x) => flip64(x, 3)), "checkpoint-signature"],
   "the checkpoint's size": [(b) => line(b, -5, (x) => `${Number(x) + 1}`), "checkpoint-signature"],
   "the checkpoint's origin": [(b) => line(b, -6, (x) => `${x}x`), "checkpoint-signature"],
-  "the checkpoint's signature": [(b) => line(b, -2, (x) => x.slice(0, -92) + flip64(x.slice(-92), 20)), "checkpoint-signature"],
+  "the checkpoint's signature": [
+    (b) => line(b, -2, (x) => x.slice(0, -92) + flip64(x.slice(-92), 20)),
+    "checkpoint-signature",
+  ],
   "no receipt": [(b) => (b.anchor.proof = "nothing"), "log-root"],
 };
 

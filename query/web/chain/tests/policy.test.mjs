@@ -88,6 +88,7 @@ test("policies are read in every spelling, malformed ones are refused", () => {
     "a log twice": "log LOG\nlog LOG\nquorum none\n",
     "an unknown line": "log LOG\nquorum none\nallow all\n",
     "no key": "log x\nquorum none\n",
+    "a key under another hash": `log ${LOG.vkey.replace(/\+[0-9a-f]{8}\+/, "+00000000+")}\nquorum none\n`,
     "a witness key as a log": `log ${A.vkey}\nquorum none\n`,
     "a log key as a witness": `log LOG\nwitness A ${LOG.vkey}\nquorum A\n`,
     "an undefined quorum": "log LOG\nquorum W\n",

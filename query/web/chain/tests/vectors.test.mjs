@@ -8,7 +8,7 @@ import { BadInput } from "../dist/bytes.js";
 import * as cbor from "../dist/cbor.js";
 import * as event from "../dist/event.js";
 import * as json from "../dist/json.js";
-import { keyId, verifyStrict } from "../dist/keys.js";
+import { keyId, strongKey, verifyStrict } from "../dist/keys.js";
 import * as link from "../dist/link.js";
 import * as merkle from "../dist/merkle.js";
 import * as meta from "../dist/meta.js";
@@ -64,6 +64,7 @@ test("every flipped bit of a link changes its digest or is refused", (t) => {
     }
   }
   assert.throws(() => link.decode(raw.subarray(1)), BadInput);
+  assert.throws(() => link.decode(Uint8Array.from(raw, (byte, i) => (i === 71 ? 1 : byte))), BadInput);
 });
 
 test("pages to show are whole in the window and have rows", () => {
@@ -197,7 +198,22 @@ test("inclusion and consistency of every small log, and of no other", () => {
     }
     assert.ok(merkle.consistent(now, now, []));
   }
+  // A path that ends below the root of the size that is said.
+  const two = merkle.root(all.slice(0, 2));
+  assert.ok(!merkle.included(3n, two, 0n, all[0], [all[1]]));
+  assert.ok(!merkle.consistent({ size: 1n, root: all[0] }, { size: 3n, root: two }, [all[1]]));
 });
+
+/** Whether it throws nothing but what it may. */
+function verdict(attempt) {
+  try {
+    attempt();
+    return true;
+  } catch (e) {
+    assert.ok(e instanceof BadInput);
+    return false;
+  }
+}
 
 test("Ed25519 is strict", () => {
   const secret = new Uint8Array(32).fill(7);
@@ -219,7 +235,6 @@ test("Ed25519 is strict", () => {
     "a key of order 1": [one, message, swap(one, new Uint8Array(32))],
     "a key of order 8": [small, message, good],
     "an R of order 1": [key, message, swap(one, s)],
-    "a key y + p": [bytes(2n ** 255n - 19n + 2n), message, good],
   };
   // R + T with T of order 8 and S made for it: holds with the cofactor, not without. The library alone takes it.
   const T = ed25519.Point.fromBytes(small, true);
@@ -229,6 +244,14 @@ test("Ed25519 is strict", () => {
   const mixed = swap(mixedR, bytes((11n + k * scalar) % order));
   assert.ok(ed25519.verify(mixed, message, key), "the control: the vector is one");
   bad["an R of mixed order"] = [key, message, mixed];
+  // S made for an R of order 1: the equation holds.
+  const zero = little(sha512(Uint8Array.of(...one, ...key, ...message))) % order;
+  bad["an R of order 1 with its S"] = [key, message, swap(one, bytes((zero * scalar) % order))];
+  // Of the points whose y has a second spelling y + p in 255 bits, those that are keys.
+  const isKey = (y) => verdict(() => strongKey(bytes(y)));
+  const p = 2n ** 255n - 19n;
+  const twice = Array.from({ length: 19 }, (_, y) => BigInt(y)).filter(isKey);
+  assert.ok(twice.length > 3 && !twice.some((y) => isKey(y + p)));
   for (const [what, [pub, msg, signature]] of Object.entries(bad)) assert.ok(!verifyStrict(pub, msg, signature), what);
 });
 
