@@ -17,6 +17,7 @@ pub mod core;
 pub mod ledger;
 pub mod metrics;
 pub mod notary;
+pub mod remote;
 pub mod witness;
 
 pub use crate::{

@@ -5,6 +5,8 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
+use crate::ledger::View;
+
 fn registered<T: prometheus::core::Collector + Clone + 'static>(
     made: prometheus::Result<T>,
     registry: &Registry,
@@ -26,6 +28,8 @@ pub struct LedgerMetrics {
     pub checkpoint_timestamp: Gauge,
     /// From the first event of a batch to its checkpoint.
     pub batch_seconds: Histogram,
+    /// Entries that no checkpoint covers that counts for readers.
+    pub uncounted: IntGauge,
     /// Entries that were not let in, by what the submitter must do.
     pub refused: IntCounterVec,
 }
@@ -64,6 +68,13 @@ impl LedgerMetrics {
                 ),
                 registry,
             )?,
+            uncounted: registered(
+                IntGauge::new(
+                    "chordae_ledger_uncosigned_entries",
+                    "Entries that wait for their witnesses",
+                ),
+                registry,
+            )?,
             refused: registered(
                 IntCounterVec::new(
                     Opts::new(
@@ -75,6 +86,13 @@ impl LedgerMetrics {
                 registry,
             )?,
         })
+    }
+}
+
+impl LedgerMetrics {
+    pub(crate) fn show_uncounted(&self, view: &View) {
+        let waiting = i64::try_from(view.uncounted()).unwrap_or(i64::MAX);
+        self.uncounted.set(waiting);
     }
 }
 

@@ -95,6 +95,10 @@ pub const PAYLOAD_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Bytes of a checkpoint of the ledger, as a witness or a gateway keeps it.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// A witness that has not cosigned within this is asked again later.
+pub const COSIGN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two rounds of asking witnesses that have not cosigned.
+pub const COSIGN_RETRY: Duration = Duration::from_secs(5);
 /// Starts that one record of the WAL may fail; then it is set aside.
 pub const REPLAY_STARTS_MAX: u32 = 3;
 /// Bytes of the note about such records.
@@ -108,6 +112,8 @@ pub const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub const DISK_FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
 /// Bytes of a small journal's segment (links, registry, trail, quarantine).
 pub const JOURNAL_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Records of quarantine that one request looks through.
+pub const ASIDE_SCANNED_MAX: u64 = 1_000_000;
 /// Bytes of one journal record.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An idle log writes its durable mark after this.
@@ -402,6 +408,8 @@ pub const LIVE_AHEAD_NS_MAX: i64 = 2 * SECOND_NS;
 pub const TAIL_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Bytes of those of one stream.
 pub const TAIL_STREAM_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Frames received longer ago than this are let go: a slot lasts an hour at most, and its bucket some minutes more.
+pub const TAIL_AGE_NS: i64 = 2 * SLOT_NS_MAX;
 /// Boots of a stream whose frames can be shown live.
 pub const TAIL_BOOTS_MAX: usize = 16;
 /// A grant is looked at again at least this often while its answer is being sent.

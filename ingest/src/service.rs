@@ -35,7 +35,7 @@ use crate::{
     fanout::Fanout,
     mailbox::{IngestHandle, Letterbox, Message},
     metrics::Metrics,
-    quarantine::Quarantine,
+    quarantine::{Quarantine, QuarantineReader},
     turn::Turner,
     unreplayable::{UNREPLAYABLE, Unreplayable},
     wal::{Wal, WalReader, WalSettings},
@@ -161,6 +161,11 @@ impl Recovered {
     pub fn frame_source(&self) -> WalReader {
         let failing = Arc::clone(&self.failing);
         self.wal.frame_source().counting(failing)
+    }
+
+    /// Reads what lies in quarantine, now and later.
+    pub fn quarantined(&self) -> QuarantineReader {
+        self.quarantine.reader()
     }
 
     /// Shows every record in order, for the chunker's replay.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use chordae_anchor::{Ledger, core::ports as anchor};
 use chordae_base::{
-    DeviceId, Did, Digest, Failure, KeyId, Outcome, RangeSet, Span, StreamKey, StreamPlan,
+    DeviceId, Did, Digest, Failure, KeyId, Outcome, RangeSet, Span, StreamKey, StreamPlan, limits,
     seams::Stamp, wire::Frame,
 };
 use chordae_chain::{
@@ -19,7 +19,7 @@ use chordae_chain::{
 };
 use chordae_chunk::SealedChunk;
 use chordae_chunker::{self as chunker, Covered, Gap};
-use chordae_ingest::{core::ports as ingest, mailbox::IngestHandle};
+use chordae_ingest::{core::ports as ingest, mailbox::IngestHandle, quarantine::QuarantineReader};
 use chordae_query::{
     core::{ledger_path::LedgerPath, ports as query},
     trail::Trail,
@@ -430,6 +430,36 @@ impl query::Inventories for Lists {
 
     fn of(&self, owner: &KeyId) -> Vec<[u8; 32]> {
         self.0.inventories().of(owner)
+    }
+}
+
+/// Quarantine, for readers.
+pub(crate) struct SetAside {
+    pub(crate) quarantine: QuarantineReader,
+    pub(crate) registry: Arc<Registry>,
+}
+
+impl query::Aside for SetAside {
+    fn counts(&self, did: &Did, span: Span) -> Outcome<BTreeMap<String, u64>> {
+        let Some((stream, plan)) = self
+            .registry
+            .stream_of(did)
+            .and_then(|s| Some((s.clone(), self.registry.plan(&s)?)))
+        else {
+            return Ok(BTreeMap::new());
+        };
+        let (mut counts, mut left) = (BTreeMap::new(), limits::ASIDE_SCANNED_MAX);
+        self.quarantine.scan(&mut |_, q, _| {
+            left = left.checked_sub(1).ok_or_else(|| {
+                Failure::bad_input("more lies in quarantine than one request looks through")
+            })?;
+            let about_ns = q.about_ns();
+            if q.stream == stream && span.holds(about_ns) && plan.did_at(about_ns) == *did {
+                *counts.entry(q.reason).or_default() += 1;
+            }
+            Ok(())
+        })?;
+        Ok(counts)
     }
 }
 

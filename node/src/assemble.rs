@@ -37,7 +37,7 @@ use chordae_query::http::Service;
 use chordae_storage::{Catalogue, directory::Directory, registry::Registry};
 
 use crate::{
-    adapters::{Chunks, Head, Known, News, Sink, Stored},
+    adapters::{Chunks, Head, Known, News, SetAside, Sink, Stored},
     births::Births,
     folder::Folder,
     keyring::Keyring,
@@ -292,8 +292,12 @@ pub fn start(
     };
     archive.watched(ready);
     let tail = Tail::new(Arc::clone(&archive.registry));
-    let live = Arc::new(tail.clone());
-    let service = archive.serving(recall, Some(live), settings, seams, metrics)?;
+    let aside = Arc::new(SetAside {
+        quarantine: recovered.quarantined(),
+        registry: Arc::clone(&archive.registry),
+    });
+    let newest = (Some(Arc::new(tail.clone()) as _), Some(aside as _));
+    let service = archive.serving(recall, newest, settings, seams, metrics)?;
     let Archive {
         keys: Keyring {
             provider, trust, ..

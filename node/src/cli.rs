@@ -101,6 +101,14 @@ pub enum Command {
         after_help = "Example:  cp -r data copy && chordae tamper copy --how swap-chunks; chordae verify copy"
     )]
     Tamper(TamperArgs),
+    /// Cosigns checkpoints of logs, each only if it goes on from the one before: nobody is shown another history.
+    #[command(after_help = "Example:  chordae key new --role witness --out w1.pem\n\
+        \x20         chordae witness --init --key w1.pem --name w1.example.org --trust trust.json --memory w1 \\\n\
+        \x20             --listen 127.0.0.1:8090\n\
+        \x20         chordae witness --key w1.pem --name w1.example.org --trust trust.json --memory w1 \\\n\
+        \x20             --follow https://ecg.example.org:8443\n\
+        Exit: 0 it goes on from what was seen, 1 could not look, 3 the log was set back or shows two histories")]
+    Witness(WitnessArgs),
     /// A data folder that was set back, and is only read from.
     #[command(subcommand)]
     Rollback(RollbackCommand),
@@ -261,7 +269,7 @@ pub enum KeyCommand {
         after_help = "Example:  chordae key new --role requester --name \"Dr. Roe\" --out roe.pem"
     )]
     New {
-        /// patient, requester, provider, operator or auditor.
+        /// patient, requester, provider, operator, auditor or witness.
         #[arg(long)]
         role: String,
         /// A name for people.
@@ -286,6 +294,59 @@ pub enum TrustCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Says which witnesses must have seen a checkpoint before it counts; the server is stopped meanwhile.
+    #[command(
+        after_help = "Example:  chordae trust policy --data DIR policy.txt && chordae trust export --data DIR --out trust.json\n\
+        The policy (C2SP tlog-policy) names this log, its witnesses and how many of them:\n\
+        \x20 log chordae.local/...+2dd4...+AX...\n\
+        \x20 witness w1 w1.example.org+8f3a...+BG... https://w1.example.org\n\
+        \x20 witness w2 w2.example.org+11c0...+BK... https://w2.example.org\n\
+        \x20 group both all w1 w2\n\
+        \x20 quorum both\n\
+        `chordae witness` prints the line of a witness. Readers need the new trust file."
+    )]
+    Policy {
+        /// Data folder.
+        #[arg(long)]
+        data: PathBuf,
+        /// File with the policy; without one, the policy in force is printed.
+        policy: Option<PathBuf>,
+    },
+}
+
+/// `chordae witness`.
+#[derive(Debug, Clone, Args)]
+pub struct WitnessArgs {
+    /// Key file of the witness (`chordae key new --role witness`).
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Its name in policies: an address without a scheme, e.g. w1.example.org.
+    #[arg(long)]
+    pub name: String,
+    /// Trust file of a log to witness (repeatable).
+    #[arg(long, value_name = "FILE")]
+    pub trust: Vec<PathBuf>,
+    /// Verifier key of a log to witness, NAME+HASH+KEY (repeatable).
+    #[arg(long, value_name = "VKEY")]
+    pub log: Vec<String>,
+    /// Folder of what it has seen and cosigned. It must never be set back.
+    #[arg(long)]
+    pub memory: PathBuf,
+    /// Makes that folder: for a witness that has seen nothing yet.
+    #[arg(long)]
+    pub init: bool,
+    /// Takes checkpoints on this address, on this machine: put a proxy with TLS in front of it.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Looks at a server's log by itself, e.g. https://ecg.example.org:8443 (repeatable).
+    #[arg(long, value_name = "URL")]
+    pub follow: Vec<String>,
+    /// How often it looks.
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub every: std::time::Duration,
+    /// Looks once and ends.
+    #[arg(long, requires = "follow", conflicts_with = "listen")]
+    pub once: bool,
 }
 
 /// `chordae stream`.
@@ -396,6 +457,9 @@ pub struct VerifyArgs {
     /// Trust file; without one no verdict is better than `unanchored`.
     #[arg(long)]
     pub trust: Option<PathBuf>,
+    /// Of a data folder: how old its ledger's newest audit-head may be (one is written hourly), e.g. 2h.
+    #[arg(long, value_parser = duration, requires = "trust")]
+    pub max_age: Option<std::time::Duration>,
     /// Prints the report as JSON.
     #[arg(long)]
     pub json: bool,

@@ -47,11 +47,23 @@ pub struct Answer {
 }
 
 impl Place {
-    /// Reads `http(s)://host[:port]`.
+    /// Reads `http(s)://host[:port]` of a chordae server; 8443 and 8080 are its ports.
     ///
     /// # Errors
     /// `BadInput` for anything else.
     pub fn url(text: &str, ca: Option<String>) -> Outcome<Self> {
+        Ok(Self::read(text, ca, (8443, 8080))?.0)
+    }
+
+    /// Reads `http(s)://host[:port][/path]` of any server: the place, and the path without a slash at its end.
+    ///
+    /// # Errors
+    /// `BadInput` for anything else.
+    pub fn prefix(text: &str, ca: Option<String>) -> Outcome<(Self, String)> {
+        Self::read(text, ca, (443, 80))
+    }
+
+    fn read(text: &str, ca: Option<String>, ports: (u16, u16)) -> Outcome<(Self, String)> {
         let uri: hyper::Uri = text
             .parse()
             .map_err(|_| Failure::bad_input(format!("{text:?} is not a URL")))?;
@@ -71,13 +83,17 @@ impl Place {
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
-        let port = uri.port_u16().unwrap_or(if tls { 8443 } else { 8080 });
-        Ok(Self::Url {
+        let port = uri
+            .port_u16()
+            .unwrap_or(if tls { ports.0 } else { ports.1 });
+        let path = uri.path().trim_end_matches('/').to_owned();
+        let place = Self::Url {
             tls,
             host,
             port,
             ca,
-        })
+        };
+        Ok((place, path))
     }
 }
 

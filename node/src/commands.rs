@@ -26,6 +26,7 @@ pub mod session;
 mod table;
 mod trail;
 mod verify;
+mod witness;
 
 pub(crate) use key::read_trust;
 pub(crate) use verify::folder as check_folder;
@@ -44,6 +45,10 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Party(args) => admin::party(args).await,
         Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),
         Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),
+        Command::Trust(cli::TrustCommand::Policy { data, policy }) => {
+            key::policy(&data, policy.as_deref())
+        }
+        Command::Witness(args) => witness::run(&args).await,
         Command::Stream(args) => admin::stream(args).await,
         Command::Session(args) => session::run(args).await,
         Command::Inventory(args) => inventory::run(args).await,

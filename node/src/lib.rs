@@ -24,6 +24,7 @@ pub mod client;
 pub mod command;
 pub mod commands;
 pub mod control;
+mod cosigners;
 pub mod demo;
 pub mod folder;
 pub mod gateway;
@@ -35,6 +36,7 @@ pub mod memory;
 pub mod observe;
 mod paced;
 pub mod reading;
+mod remote_log;
 pub mod revocations;
 pub mod server;
 mod serving;
@@ -42,7 +44,7 @@ pub mod settings;
 pub mod status;
 mod tail;
 pub mod tls;
-pub mod witness;
+pub mod witness_file;
 
 /// What a command ends with (interfaces.md, exit codes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,11 @@
 //! A running server: the house behind its sockets.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{Router, serve::Listener};
 use chordae_base::{
@@ -29,6 +34,7 @@ use crate::{
     authority::PemPair,
     bridge,
     control::{self, Control},
+    cosigners::Cosigners,
     folder::{self, Folder},
     keyring,
     listen::{self, TlsListener},
@@ -179,6 +185,15 @@ impl Server {
         running.keep(revocations.clone().keep(ready.clone()));
 
         running.keep(sweeping(Arc::clone(&house.service)));
+        let witnesses_ca = match settings.ledger.witness_ca.as_str() {
+            "" => ca.cert.clone(),
+            path => {
+                folder::read_small(Path::new(path)).map_err(|e| e.during("ledger.witness-ca"))?
+            }
+        };
+        if let Some(cosigners) = Cosigners::of(&house.ledger, &witnesses_ca, ready.clone())? {
+            running.keep(cosigners.run());
+        }
 
         let parts = DoorParts::new(
             house.ingest.clone(),

@@ -134,6 +134,8 @@ pub struct Ledger {
     pub public_entries: bool,
     /// File outside the data folder that keeps the newest checkpoint; empty for none.
     pub witness: String,
+    /// PEM of the authority of the witnesses' certificates; the installation's own if empty.
+    pub witness_ca: String,
 }
 
 /// An address, or `off`.
@@ -226,6 +228,7 @@ impl Default for Ledger {
             anchor_seconds: 10,
             public_entries: true,
             witness: String::new(),
+            witness_ca: String::new(),
         }
     }
 }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Taking a frame is a look-up and a copy of its payload: ingest waits for nobody here, and a reader who
-//! falls behind finds that frames were let go. Which did a row belongs to is looked up when it is read, in
+//! falls behind finds that frames were let go. No bucket is open as long as `TAIL_AGE_NS`: frames older than that
+//! lie in chunks. Which did a row belongs to is looked up when it is read, in
 //! the plan that is in force then; its time is the one that the windower gives it, from the same rule, where
 //! the frame before it has come already. Nothing here outlives the process, and nothing needs to: the start
 //! replays the log through the same tap.
@@ -43,8 +44,8 @@ pub(crate) struct Tail {
 #[derive(Default)]
 struct Inner {
     streams: BTreeMap<StreamKey, Ring>,
-    /// Streams of the kept frames, oldest first.
-    order: VecDeque<StreamKey>,
+    /// Streams of the kept frames, by place: the oldest first. As many as there are frames.
+    order: BTreeMap<u64, StreamKey>,
     bytes: usize,
     last_at: u64,
     position: Option<u64>,
@@ -200,20 +201,20 @@ impl Inner {
         let bells = ring.bells.clone();
         let full = ring.bytes > limits::TAIL_STREAM_BYTES_MAX;
         self.bytes += bytes;
-        self.order.push_back(record.stream.clone());
+        self.order.insert(at, record.stream.clone());
         if full {
             self.let_go(&record.stream);
         }
-        while self.bytes > limits::TAIL_BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else {
+        let young = record.recv_ns.saturating_sub(limits::TAIL_AGE_NS);
+        while let Some((_, oldest)) = self.order.first_key_value() {
+            let front = self.streams.get(oldest).and_then(|r| r.kept.front());
+            let is_old = front.is_some_and(|kept| kept.record.recv_ns < young);
+            if !is_old && self.bytes <= limits::TAIL_BYTES_MAX {
                 break;
-            };
-            self.let_go(&oldest);
-        }
-        // Frames that a stream let go for itself leave their place in the order: it is never longer than
-        // the frames that would fit.
-        while self.order.len() > limits::TAIL_BYTES_MAX / FRAME_OVERHEAD {
-            self.order.pop_front();
+            }
+            if let Some((_, oldest)) = self.order.pop_first() {
+                self.let_go(&oldest);
+            }
         }
         bells
     }
@@ -225,6 +226,7 @@ impl Inner {
         if let Some(gone) = ring.kept.pop_front() {
             ring.bytes -= gone.bytes();
             self.bytes -= gone.bytes();
+            self.order.remove(&gone.at);
             ring.lost = Some((gone.at, gone.record.boot, gone.record.seq, gone.span()));
         }
     }
@@ -478,6 +480,17 @@ mod tests {
         assert_eq!(rings as u64, n);
         let held = tail.lock().bytes;
         assert!(held <= limits::TAIL_STREAM_BYTES_MAX && held > limits::TAIL_STREAM_BYTES_MAX / 2);
+        let kept = |tail: &Tail| {
+            let inner = tail.lock();
+            let kept = inner.streams.values().map(|r| r.kept.len()).sum::<usize>();
+            assert_eq!(
+                inner.order.len(),
+                kept,
+                "nothing is left of what was let go"
+            );
+            kept
+        };
+        assert!(kept(&tail) > 1000);
         let page = tail.after(&did, 0, 1).unwrap();
         assert_eq!(page.lost.map(|(_, seq, _)| seq), Some(0));
         assert_eq!(page.frames[0].seq, 1, "what follows it is there");
@@ -485,5 +498,13 @@ mod tests {
         drop(bell);
         tail.take(3 + n, &frame(&stream, n, T0 + n as i64 * S, Place::Live));
         assert_eq!(rung.load(std::sync::atomic::Ordering::SeqCst), rings);
+        // What no bucket can be waiting for any more goes whatever room there is.
+        let WalRecord::Frame(mut last) = frame(&stream, n + 1, T0 + n as i64 * S, Place::Live)
+        else {
+            panic!("a frame")
+        };
+        last.recv_ns += limits::TAIL_AGE_NS + S;
+        tail.take(4 + n, &WalRecord::Frame(last));
+        assert_eq!(kept(&tail), 1);
     }
 }

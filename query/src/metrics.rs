@@ -4,6 +4,7 @@
 use chordae_base::{Failure, Outcome};
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    core::Collector,
 };
 
 /// See the module.
@@ -13,6 +14,18 @@ pub struct QueryMetrics {
     denied: IntCounterVec,
     verify_failures: IntCounter,
     sessions: IntGauge,
+    live: IntGauge,
+    held: IntGauge,
+}
+
+/// Counts an open live answer until it is dropped.
+#[derive(Debug)]
+pub struct LiveReader(IntGauge);
+
+impl Drop for LiveReader {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl QueryMetrics {
@@ -42,19 +55,25 @@ impl QueryMetrics {
             .map_err(taken)?,
             sessions: IntGauge::new("chordae_sessions", "Session records in the directory.")
                 .map_err(taken)?,
+            held: IntGauge::new(
+                "chordae_chunks_held_bytes",
+                "Verified chunk files that are held for windows that many look at.",
+            )
+            .map_err(taken)?,
+            live: IntGauge::new("chordae_live_readers", "Live answers that are open.")
+                .map_err(taken)?,
         };
-        registry
-            .register(Box::new(metrics.seconds.clone()))
-            .map_err(taken)?;
-        registry
-            .register(Box::new(metrics.denied.clone()))
-            .map_err(taken)?;
-        registry
-            .register(Box::new(metrics.verify_failures.clone()))
-            .map_err(taken)?;
-        registry
-            .register(Box::new(metrics.sessions.clone()))
-            .map_err(taken)?;
+        let all: [Box<dyn Collector>; 6] = [
+            Box::new(metrics.seconds.clone()),
+            Box::new(metrics.denied.clone()),
+            Box::new(metrics.verify_failures.clone()),
+            Box::new(metrics.sessions.clone()),
+            Box::new(metrics.live.clone()),
+            Box::new(metrics.held.clone()),
+        ];
+        for collector in all {
+            registry.register(collector).map_err(taken)?;
+        }
         Ok(metrics)
     }
 
@@ -78,6 +97,17 @@ impl QueryMetrics {
     /// How many session records there are.
     pub fn sessions(&self, count: usize) {
         self.sessions.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Where the bytes of held chunk files are shown.
+    pub(crate) fn chunks_held(&self) -> IntGauge {
+        self.held.clone()
+    }
+
+    /// A live answer is open while this is held.
+    pub fn live_reader(&self) -> LiveReader {
+        self.live.inc();
+        LiveReader(self.live.clone())
     }
 
     /// A session record came or went.

@@ -2,6 +2,7 @@
 HTTP/2; and the live answer end to end. What the router alone decides is tested in query/tests/it/http_rows.rs."""
 
 import concurrent.futures
+import gzip
 import http.client
 import json
 import os
@@ -402,7 +403,7 @@ def test_h20_an_answer_that_was_cut_is_seen_to_be_cut(house):
     """A proxy that lets only so much of a body through: by the end that is missing, or the length that is not reached."""
     w = house
 
-    def through(target, most):
+    def through(target, most, coding="identity"):
         with socket.create_server(("127.0.0.1", 0)) as proxy:
             def pump():
                 client, _ = proxy.accept()
@@ -419,8 +420,10 @@ def test_h20_an_answer_that_was_cut_is_seen_to_be_cut(house):
             threading.Thread(target=pump, daemon=True).start()
             asked = http.client.HTTPConnection("127.0.0.1", proxy.getsockname()[1], timeout=30)
             asked.request("GET", target, headers={"Authorization": f"Chordae {jwt(w, w.ann, target, None)}",
-                                                  "Connection": "close"})
-            return asked.getresponse().read()
+                                                  "Connection": "close", "Accept-Encoding": coding})
+            answer = asked.getresponse()
+            assert answer.headers.get("Content-Encoding", "identity") == coding
+            return answer.read()
 
     now = time.time_ns()
     for target in (window(w.did, 0, now), f"/v1/streams/{w.did}/chunks/2",
@@ -430,6 +433,12 @@ def test_h20_an_answer_that_was_cut_is_seen_to_be_cut(house):
         for most in (0, len(whole) // 2, len(whole) - 1):
             with pytest.raises((http.client.IncompleteRead, http.client.HTTPException, ConnectionError)):
                 through(target, most)
+    target = window(w.did, 0, now)
+    whole = through(target, 1 << 40, "gzip")
+    assert gzip.decompress(whole) == mine(w, target).body, "the control"
+    for most in (0, len(whole) // 2, len(whole) - 1):
+        with pytest.raises((http.client.IncompleteRead, http.client.HTTPException, ConnectionError)):
+            through(target, most, "gzip")
 
 
 # ---- live

@@ -24,6 +24,7 @@ streams       GET     200    200    200      404   403      200       401       
 window        GET     200    404    200      404   403      404       401       401
 proof         GET     200    404    200      404   403      404       401       401
 metadata      GET     200    404    200      404   403      404       401       401
+aside         GET     200    404    200      404   403      404       401       401
 chunks        GET     200    404    200      404   403      404       401       401
 chunk         GET     200    404    200      404   403      404       401       401
 live          GET     200    404    200      404   403      404       401       401
@@ -41,7 +42,7 @@ PARTIES = HEAD[2:]
 EXPECTED = {(row[0], row[1], who): int(cell) for row in ROWS for who, cell in zip(PARTIES, row[2:])}
 OBJECTS = list(dict.fromkeys(row[0] for row in ROWS))
 # Objects of one stream, which must not tell a forbidden one from one that does not exist.
-OF_A_STREAM = ["window", "proof", "metadata", "chunks", "chunk", "live", "trail"]
+OF_A_STREAM = ["window", "proof", "metadata", "aside", "chunks", "chunk", "live", "trail"]
 
 
 def target(name, did, sid, a, b):
@@ -49,6 +50,7 @@ def target(name, did, sid, a, b):
     return {
         "streams": "/v1/streams", "window": f"{stream}/window?from={a}&until={b}&format=csv",
         "proof": f"{stream}/proof?from={a}&until={b}", "metadata": f"{stream}/proof?from={a}&until={b}&pages=none",
+        "aside": f"{stream}/aside?from={a}&until={b}",
         "chunks": f"{stream}/chunks?from={a}&until={b}", "chunk": f"{stream}/chunks/0", "live": f"{stream}/live",
         "sessions": "/v1/sessions", "session": f"/v1/sessions/{sid}", "trail": f"/v1/trail?did={did}",
         "admin": "/v1/admin/devices", "status": "/v1/admin/status",

@@ -28,13 +28,15 @@ def ward(tmp_path_factory):
         server.cli("device", "add", "bed-1", "--out", base / "certs")
         server.cli("stream", "assign", "bed-1/ecg", "--patient", f"{w.ann}.pub")
 
-        def send(boot, seq, after, seconds):
+        def send(boot, seq, after, seconds, seed=7, ok=(0,)):
             sim(server, "--device", "bed-1", "--leads", "2", "--rate", "100", "--boot", boot, "--first-seq", seq,
-                "--start", w.t0 + after * S, "--for", f"{seconds}s", "--speed", "20", "--seed", "7")
+                "--start", w.t0 + after * S, "--for", f"{seconds}s", "--speed", "20", "--seed", seed, ok=ok)
 
         send(1, 0, 0, 20)
         send(1, 25, 25, 15)
         send(2, 0, 60, 20)
+        # Three frames again with other samples.
+        send(2, 0, 60, 3, seed=8, ok=(1,))
     w.trust = trust(server, base)
     with server:
         w.did = server.did("bed-1/ecg")
@@ -81,12 +83,13 @@ def test_the_figures_are_those_of_the_stream(ward):
     assert counts["late_chunks"] == counts["chunks"], "history comes in the late lane"
     assert figures["rates"] == [[100, 1]] and [lead["name"] for lead in figures["leads"]] == ["I", "II"]
     assert [(c["boot"], c["quality"], c["offset_ns"]) for c in figures["clocks"]] == [(1, "synced", 0), (2, "synced", 0)]
+    assert json.loads(ward.text)["report"]["set_aside"] == {"conflict": 3}
     assert "68.750 % present" in ward.said and "verified" in ward.said
 
 
 def test_the_page_stands_alone(ward):
     page = ward.html
-    assert "<svg" in page and "68.750 %" in page and "frames not delivered" in page and ward.did in page
+    assert "<svg" in page and "68.750 %" in page and "frames not delivered" in page and "<td>conflict</td><td>3</td>" in page and ward.did in page
     assert not re.search(r"(src|href)\s*=|url\(|@import|https?://", page), "nothing is fetched"
     embedded = json.loads(re.search(r'<script type="application/json" id="report">(.*?)</script>', page)[1])
     file = json.loads(ward.text)

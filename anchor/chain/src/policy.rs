@@ -135,6 +135,11 @@ impl Policy {
         })
     }
 
+    /// Whether somebody beside the log must have signed.
+    pub fn demands_witnesses(&self) -> bool {
+        self.quorum.is_some()
+    }
+
     /// Opens a signed note: one of the logs has signed it, and so many witnesses have cosigned it.
     ///
     /// # Errors

@@ -14,6 +14,8 @@
 //! The text is JSON with sorted keys, no spaces, whole numbers and strings only; what is spelled in another
 //! way is refused, so that no two readers see two reports in one text.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chordae_base::{Did, Digest, Failure, Outcome, Span, limits};
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,10 @@ pub struct SpanReport {
     pub figures: Figures,
     /// How far the figures lead to the ledger.
     pub proof: ProofFigure,
+    /// What the node says it set aside about the known span, by reason (`conflict` and others). Nothing
+    /// proves it; absent where the node could not say.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub set_aside: Option<BTreeMap<String, u64>>,
     /// Remarks of the node, which nothing proves.
     pub remarks: Vec<String>,
     /// SHA-256 of the evidence.
@@ -117,7 +123,7 @@ pub struct Judged {
 /// Judges bundles that cover `[from, known_until)` one after the other.
 pub fn judge(did: Did, span: Span, evidence: &[ProofBundle], trust: Option<&TrustFile>) -> Judged {
     let mut found = Findings::default();
-    let mut chunks: std::collections::BTreeMap<u64, KnownChunk> = Default::default();
+    let mut chunks: BTreeMap<u64, KnownChunk> = BTreeMap::new();
     let mut newest: Option<(u64, Digest, Receipt)> = None;
     let (mut at, mut proven, mut linked) = (span.from_ns, true, false);
     for bundle in evidence {

@@ -16,7 +16,11 @@ use chordae_base::{
     Failure, Outcome,
     seams::{self, Disk},
 };
-use tlog_tiles::{Error, Tile, TileReader};
+use chordae_chain::{
+    checkpoint::Checkpoint,
+    merkle::{self, NodeHash},
+};
+use tlog_tiles::{Error, Hash, Tile, TileHashReader, TileReader};
 
 use crate::core::tree::{self, LEVELS, TILE_HEIGHT, TILE_WIDTH, TileFile};
 
@@ -124,6 +128,21 @@ impl Files {
             )));
         }
         Ok(entries)
+    }
+
+    /// Whether the log of this size and root begins with what an earlier checkpoint covers.
+    pub(crate) fn begins_with(
+        &self,
+        (size, root): (u64, NodeHash),
+        earlier: &Checkpoint,
+    ) -> Outcome<bool> {
+        if earlier.size > size {
+            return Ok(false);
+        }
+        let reader = TileHashReader::new(size, Hash(root), self);
+        let path = merkle::consistency_path(size, earlier.size, &reader)?;
+        let old = (earlier.size, earlier.root);
+        Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
     }
 
     /// Writes a tile so that a crash leaves it whole or absent. Written again, it is the same bytes.

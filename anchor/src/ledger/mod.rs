@@ -13,11 +13,12 @@
 //! tile, and finishes a pending batch through the same `apply`.
 
 mod apply;
+mod cosigned;
 mod files;
 mod open;
 mod sequencer;
 
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::TrySendError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::TrySendError};
 
 use bytes::Bytes;
 use chordae_base::{
@@ -27,7 +28,9 @@ use chordae_base::{
 use chordae_chain::{
     checkpoint::{Checkpoint, TrustedLog},
     keys::SecretKeys,
-    link, merkle, receipt,
+    link,
+    merkle::{self, NodeHash},
+    receipt,
 };
 use tlog_tiles::{Hash, Tile, TileHashReader};
 
@@ -40,6 +43,7 @@ use crate::{
     },
     metrics::LedgerMetrics,
 };
+use cosigned::{Quorum, Signed};
 use files::Files;
 
 pub use open::Settings;
@@ -101,6 +105,27 @@ pub(crate) struct View {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) text: String,
     pub(crate) index: Index,
+    /// Whether readers wait for a quorum of witnesses.
+    pub(crate) waits: bool,
+    /// The newest checkpoint that has one.
+    pub(crate) cosigned: Option<Signed>,
+}
+
+impl View {
+    /// Size, root and text of the checkpoint that counts for readers; none while no witness has seen any.
+    fn counted(&self) -> Option<(&Checkpoint, &str)> {
+        match &self.cosigned {
+            _ if !self.waits => Some((&self.checkpoint, &self.text)),
+            Some(signed) => Some((&signed.checkpoint, &signed.text)),
+            None => None,
+        }
+    }
+
+    /// Entries that count for nobody yet.
+    pub(crate) fn uncounted(&self) -> u64 {
+        let counted = self.counted().map_or(0, |(c, _)| c.size);
+        self.checkpoint.size.saturating_sub(counted)
+    }
 }
 
 struct Inner {
@@ -111,8 +136,9 @@ struct Inner {
     threads: Threads,
     mailbox: Mailbox<Mail>,
     thread: std::sync::Mutex<Option<Thread<()>>>,
-    watch: Arc<OnceLock<Watch>>,
+    watches: Arc<RwLock<Vec<Watch>>>,
     metrics: LedgerMetrics,
+    quorum: Option<Quorum>,
 }
 
 /// See the module. Clones share the log.
@@ -138,9 +164,9 @@ impl Ledger {
         let opened = open::open(disk, &settings, &keys)?;
         let view = Arc::new(RwLock::new(opened.view));
         let (mailbox, mail) = threads.mailbox(limits::LEDGER_QUEUE);
-        let watch: Arc<OnceLock<Watch>> = Arc::default();
+        let watches: Arc<RwLock<Vec<Watch>>> = Arc::default();
         let sequencer = sequencer::Sequencer {
-            watch: Arc::clone(&watch),
+            watches: Arc::clone(&watches),
             files: opened.files.clone(),
             pending: opened.pending,
             tree: opened.tree,
@@ -162,8 +188,9 @@ impl Ledger {
             threads: threads.clone(),
             mailbox,
             thread,
-            watch,
+            watches,
             metrics,
+            quorum: opened.quorum,
         })))
     }
 
@@ -216,10 +243,7 @@ impl Ledger {
 
     fn view(&self) -> RwLockReadGuard<'_, View> {
         // A reader's panic leaves the view whole: only the sequencer writes, in one assignment.
-        self.0
-            .view
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Entries under the newest checkpoint.
@@ -227,15 +251,43 @@ impl Ledger {
         self.view().checkpoint.size
     }
 
-    /// The newest checkpoint, a signed note.
+    /// The newest checkpoint, a signed note; with its cosignatures, once it has enough of them.
     pub fn checkpoint(&self) -> String {
-        self.view().text.clone()
+        let view = self.view();
+        match &view.cosigned {
+            Some(signed) if signed.checkpoint == view.checkpoint => signed.text.clone(),
+            _ => view.text.clone(),
+        }
+    }
+
+    /// The newest checkpoint, and its note as the log alone signed it.
+    pub fn newest(&self) -> (Checkpoint, String) {
+        let view = self.view();
+        (view.checkpoint.clone(), view.text.clone())
+    }
+
+    /// The proof that the log begins with its first `old` entries, from those up to a size: see
+    /// [`merkle::consistency_path`].
+    ///
+    /// # Errors
+    /// `BadInput` beyond the checkpoint; `Damaged` when the tiles cannot be read.
+    pub fn consistency(&self, size: u64, old: u64) -> Outcome<Vec<NodeHash>> {
+        let (newest, root) = {
+            let view = self.view();
+            (view.checkpoint.size, view.checkpoint.root)
+        };
+        if size > newest {
+            return Err(Failure::bad_input("the ledger is not that long"));
+        }
+        let reader = TileHashReader::new(newest, Hash(root), &self.0.files);
+        merkle::consistency_path(size, old, &reader)
     }
 
     /// From now on tells `watch` each new checkpoint, once it is durable and before its submitters are
-    /// told, on the sequencer's thread: it may take as long as a write. The first to ask stays.
+    /// told, on the sequencer's thread: it may take as long as a write.
     pub fn watch(&self, watch: Watch) {
-        self.0.watch.get_or_init(|| watch);
+        let watches = self.0.watches.write();
+        watches.unwrap_or_else(PoisonError::into_inner).push(watch);
     }
 
     /// Whether the log begins with what this checkpoint of it covers.
@@ -247,13 +299,7 @@ impl Ledger {
             let view = self.view();
             (view.checkpoint.size, view.checkpoint.root)
         };
-        if earlier.size > size {
-            return Ok(false);
-        }
-        let reader = TileHashReader::new(size, Hash(root), &self.0.files);
-        let path = merkle::consistency_path(size, earlier.size, &reader)?;
-        let old = (earlier.size, earlier.root);
-        Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
+        self.0.files.begins_with((size, root), earlier)
     }
 
     /// Origin and key of the log, as a reader trusts them.
@@ -292,10 +338,12 @@ impl Ledger {
         })
     }
 
-    /// The earliest anchored link of a did in `at_least..=newest`.
+    /// The earliest link of a did in `at_least..=newest` that is anchored under a checkpoint that counts.
     pub fn anchored(&self, did: &Did, at_least: u64, newest: u64) -> Option<Anchor> {
         let last = newest.min(at_least.saturating_add(limits::LINKS_MAX as u64));
-        (at_least..=last).find_map(|index| self.tagged(did, index))
+        let counted = self.counted();
+        let counts = |anchor: &Anchor| anchor.leaf_index < counted;
+        (at_least..=last).find_map(|index| self.tagged(did, index).filter(counts))
     }
 
     /// An entry.
@@ -322,22 +370,21 @@ impl Ledger {
         Ok(entry)
     }
 
-    /// The receipt of an entry under the newest checkpoint: tlog-proof text.
+    /// The receipt of an entry under the newest checkpoint that counts: tlog-proof text.
     ///
     /// # Errors
-    /// `NotFound` beyond the checkpoint; `Damaged` when the tiles do not lead to its root.
+    /// `NotFound` beyond that checkpoint; `Damaged` when the tiles do not lead to its root.
     pub fn receipt(&self, leaf_index: u64) -> Outcome<String> {
         let (size, root, text) = {
             let view = self.view();
-            (
-                view.checkpoint.size,
-                view.checkpoint.root,
-                view.text.clone(),
-            )
+            let counted = view.counted();
+            let (checkpoint, text) =
+                counted.ok_or_else(|| Failure::not_found("no checkpoint has its witnesses yet"))?;
+            (checkpoint.size, checkpoint.root, text.to_owned())
         };
         if leaf_index >= size {
             return Err(Failure::not_found(format!(
-                "the ledger has no entry {leaf_index}"
+                "the ledger has no entry {leaf_index} that counts"
             )));
         }
         let reader = TileHashReader::new(size, Hash(root), &self.0.files);
@@ -367,7 +414,7 @@ impl Ledger {
             .0
             .thread
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
             // It has no result; a panic of its was answered to the submitters.
@@ -377,8 +424,7 @@ impl Ledger {
 }
 
 pub(crate) fn write_view(view: &RwLock<View>) -> RwLockWriteGuard<'_, View> {
-    view.write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    view.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 const _: () = assert!(TILE_WIDTH == 1 << TILE_HEIGHT);

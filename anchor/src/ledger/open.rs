@@ -15,9 +15,10 @@ use chordae_base::{Failure, FailureKind, Outcome, seams::Disk};
 use chordae_chain::{
     checkpoint::{self, Checkpoint, TrustedLog},
     event, merkle,
+    policy::Policy,
 };
 
-use super::{LedgerKeys, View, apply::apply, files::Files};
+use super::{LedgerKeys, View, apply::apply, cosigned::Quorum, files::Files};
 use crate::core::{
     batch::{Batch, PENDING_BYTES_MAX},
     index::Index,
@@ -31,6 +32,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The log's name.
     pub origin: String,
+    /// Witnesses that receipts wait for; `None`: every checkpoint counts at once.
+    pub policy: Option<Policy>,
 }
 
 pub(super) struct Opened {
@@ -39,6 +42,7 @@ pub(super) struct Opened {
     pub(super) log: TrustedLog,
     pub(super) tree: Tree,
     pub(super) view: View,
+    pub(super) quorum: Option<Quorum>,
 }
 
 pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) -> Outcome<Opened> {
@@ -62,6 +66,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
         checkpoint: covered,
         text,
         index: Index::default(),
+        waits: false,
+        cosigned: None,
     };
     match pending {
         // The newest batch's form stays until the next one: history, if it names the same root.
@@ -95,12 +101,19 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     }
     view.index = index;
     files.sweep(view.checkpoint.size)?;
+    let policy = settings.policy.clone().filter(|p| p.demands_witnesses());
+    let quorum = policy.map(|policy| Quorum::new(policy, &settings.data_dir));
+    view.waits = quorum.is_some();
+    if let Some(quorum) = &quorum {
+        view.cosigned = quorum.read(&files, &view.checkpoint)?;
+    }
     Ok(Opened {
         files,
         pending: pending_path,
         log,
         tree,
         view,
+        quorum,
     })
 }
 

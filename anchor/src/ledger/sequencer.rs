@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, OnceLock, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
@@ -31,7 +31,7 @@ pub(super) struct Sequencer {
     pub(super) origin: String,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) view: Arc<RwLock<View>>,
-    pub(super) watch: Arc<OnceLock<Watch>>,
+    pub(super) watches: Arc<RwLock<Vec<Watch>>>,
     pub(super) metrics: LedgerMetrics,
 }
 
@@ -133,9 +133,9 @@ impl Sequencer {
         )?;
 
         // Durable; now readers may see it, then submitters may be told.
-        if let Some(watch) = self.watch.get() {
-            watch(&applied.text);
-        }
+        let watches = self.watches.read().unwrap_or_else(PoisonError::into_inner);
+        watches.iter().for_each(|watch| watch(&applied.text));
+        drop(watches);
         if let Some(block) = batch.entries.last() {
             let mut view = write_view(&self.view);
             let leaf = event::leaf_hash(block);
@@ -165,6 +165,7 @@ impl Sequencer {
         self.metrics
             .entries
             .set(i64::try_from(view.checkpoint.size).unwrap_or(i64::MAX));
+        self.metrics.show_uncounted(&view);
         if let Some(block) = view.index.last_block() {
             self.metrics
                 .checkpoint_timestamp

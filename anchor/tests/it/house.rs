@@ -49,6 +49,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         data_dir: Path::new(DATA).into(),
         origin: ORIGIN.into(),
+        policy: None,
     }
 }
 

@@ -320,6 +320,7 @@ fn the_same_on_a_real_disk() {
         let settings = Settings {
             data_dir: dir.path().into(),
             origin: ORIGIN.into(),
+            policy: None,
         };
         let (parties, clock) = (Arc::new(Known), Arc::new(FakeClock::new(NOW_NS)));
         let registry = prometheus::Registry::new();

@@ -6,6 +6,7 @@
 )]
 
 mod house;
+mod ledger_cosigned;
 mod ledger_crash;
 mod ledger_damage;
 mod ledger_rules;

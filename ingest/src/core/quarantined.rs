@@ -87,6 +87,13 @@ impl From<&FrameNote> for Glance {
 }
 
 impl Quarantined {
+    /// The instant that it is about: its own where its clock is disciplined, else that of its receipt.
+    pub fn about_ns(&self) -> i64 {
+        let own = self.frame.as_ref();
+        let own = own.filter(|f| f.clock == ClockKind::Synced);
+        own.map_or(self.recv_ns, |f| f.t0_ns)
+    }
+
     /// Bytes of the record.
     ///
     /// # Errors

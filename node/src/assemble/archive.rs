@@ -17,7 +17,7 @@ use chordae_anchor::{Ledger, LedgerKeys, Notary};
 use chordae_base::{Failure, Outcome, limits, seams::Clock};
 use chordae_chain::{keys::Role, link::Link};
 use chordae_query::{
-    core::ports::Tail,
+    core::ports::{Aside, Tail},
     http::{self, Service},
     metrics::QueryMetrics,
     trail::{Deed, Recall, Trail},
@@ -32,7 +32,7 @@ use crate::{
     memory::Memory,
     observe::Readiness,
     settings::Settings,
-    witness::Witness,
+    witness_file::WitnessFile,
 };
 
 /// See the module.
@@ -45,7 +45,7 @@ pub(super) struct Archive {
     pub(super) ledger: Ledger,
     pub(super) trail: Trail,
     pub(super) directory: Arc<Directory>,
-    pub(super) witness: Option<Witness>,
+    pub(super) witness: Option<WitnessFile>,
     /// What gateways remember of the log.
     pub(super) memory: Arc<Memory>,
     /// Who hears of new links, once it runs.
@@ -88,10 +88,13 @@ pub struct Reading {
     pub ledger: Ledger,
     keys: Keyring,
     trail: Trail,
-    witness: Option<Witness>,
+    witness: Option<WitnessFile>,
     memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
 }
+
+/// What is there of the newest data; none where nothing new is taken.
+pub(super) type Newest = (Option<Arc<dyn Tail>>, Option<Arc<dyn Aside>>);
 
 impl Archive {
     pub(super) fn open(
@@ -139,6 +142,7 @@ impl Archive {
             chordae_anchor::ledger::Settings {
                 data_dir: home.root().to_owned(),
                 origin: keys.trust.origin.clone(),
+                policy: Some(keys.trust.policy()?),
             },
             LedgerKeys {
                 log: keys.log.clone(),
@@ -153,7 +157,7 @@ impl Archive {
         let directory = Arc::new(Directory::open(disk(), &home.directory())?);
         let witness = match settings.ledger.witness.as_str() {
             "" => None,
-            path => Some(Witness::new(disk(), Path::new(path), home.root())?),
+            path => Some(WitnessFile::new(disk(), Path::new(path), home.root())?),
         };
         let memory = Memory::open(disk(), home.rollback(), ledger.clone())?;
         let archive = Self {
@@ -203,7 +207,7 @@ impl Archive {
     pub(super) fn serving(
         &self,
         recall: Recall,
-        tail: Option<Arc<dyn Tail>>,
+        (tail, aside): Newest,
         settings: &Settings,
         seams: &Seams,
         metrics: &prometheus::Registry,
@@ -211,6 +215,7 @@ impl Archive {
         Service::new(http::Parts {
             chunks: Arc::new(Chunks(Arc::clone(&self.catalogue))),
             tail,
+            aside,
             ledger: Arc::new(Log {
                 ledger: self.ledger.clone(),
                 catalogue: Arc::clone(&self.catalogue),
@@ -243,7 +248,7 @@ impl Archive {
         seams: &Seams,
         metrics: &prometheus::Registry,
     ) -> Outcome<Reading> {
-        let service = self.serving(recall, None, settings, seams, metrics)?;
+        let service = self.serving(recall, (None, None), settings, seams, metrics)?;
         Ok(Reading {
             shut,
             service,

@@ -1,4 +1,4 @@
-//! Requests that a party signs, one token each, asked again where the server is busy.
+//! Requests that a party signs, one token each.
 
 use std::time::Duration;
 
@@ -24,20 +24,27 @@ impl Asking<'_> {
     /// One answer of at most `max` bytes.
     ///
     /// # Errors
+    /// The server's refusal, also where it is busy.
+    pub(super) async fn once(&self, target: &str, max: u64) -> Outcome<Answer> {
+        let origin = &self.far.trust.origin;
+        let token = sign_request(self.keys, origin, self.session, "GET", target, None)?;
+        let call = Call {
+            method: "GET".into(),
+            target: target.to_owned(),
+            authorization: Some(format!("Chordae {token}")),
+            body: None,
+        };
+        client::send(&self.far.place, call, max).await?.ok()
+    }
+
+    /// The same, asked again while the server is busy.
+    ///
+    /// # Errors
     /// The server's refusal; `Busy` when it stays so.
     pub(super) async fn get(&self, target: &str, max: u64) -> Outcome<Answer> {
         let mut tries = 1;
         loop {
-            let origin = &self.far.trust.origin;
-            let token = sign_request(self.keys, origin, self.session, "GET", target, None)?;
-            let call = Call {
-                method: "GET".into(),
-                target: target.to_owned(),
-                authorization: Some(format!("Chordae {token}")),
-                body: None,
-            };
-            let answer = client::send(&self.far.place, call, max).await;
-            match answer.and_then(Answer::ok) {
+            match self.once(target, max).await {
                 Err(e) if e.kind == FailureKind::Busy && tries < TRIES => {
                     tries += 1;
                     tokio::time::sleep(PAUSE).await;

@@ -39,7 +39,7 @@ pub(super) async fn run(command: cli::InventoryCommand) -> Outcome<Verdict> {
         } => {
             let far = far(&server, trust.as_deref())?;
             let keys = keyfile::read(&key)?;
-            let answer = ask(&far, &keys, None, "/v1/inventories".into()).await?;
+            let answer = ask(&far, &keys, None, "/v1/inventories").await?;
             let listed: Value = answer.json()?;
             let lines = listed.get("inventories").and_then(Value::as_array);
             let lines = lines.map(Vec::as_slice).unwrap_or_default();
@@ -73,7 +73,7 @@ pub(super) async fn run(command: cli::InventoryCommand) -> Outcome<Verdict> {
 /// Fetches an inventory and opens it: signed by her, sealed to her, and of this id.
 pub(super) async fn fetch(far: &Far, keys: &SecretKeys, id: &str) -> Outcome<Fetched> {
     let id: Digest = id.parse().map_err(|e: Failure| e.during("--inventory"))?;
-    let answer = ask(far, keys, None, format!("/v1/inventories/{id}")).await?;
+    let answer = ask(far, keys, None, &format!("/v1/inventories/{id}")).await?;
     let record = answer.body.to_vec();
     let signed = inventory::decode(&record)?;
     signed.verify(&keys.sign_public())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chordae_base::{
     Digest, Failure, Outcome,
-    seams::{Clock, Entropy, real},
+    seams::{self, Clock, Entropy, real},
     time::SECOND_NS,
 };
 use chordae_chain::{
@@ -19,7 +19,7 @@ use crate::{
     Verdict,
     cli::TokenArgs,
     folder::{self, Folder},
-    keyfile,
+    keyfile, keyring,
 };
 
 /// How long the tokens that we make live.
@@ -36,13 +36,14 @@ pub(crate) fn role(text: &str) -> Outcome<Role> {
         Role::Provider,
         Role::Operator,
         Role::Auditor,
+        Role::Witness,
     ];
     known
         .into_iter()
         .find(|r| r.as_str() == text)
         .ok_or_else(|| {
             Failure::bad_input(format!(
-                "{text:?}: use patient, requester, provider, operator or auditor"
+                "{text:?}: use patient, requester, provider, operator, auditor or witness"
             ))
         })
 }
@@ -69,6 +70,31 @@ pub(super) fn export_trust(data: &Path, out: &Path) -> Outcome<Verdict> {
     let trust = read_trust(&Folder::new(data).key("trust.json"))?;
     folder::write_public(out, &trust.to_json()?)?;
     say(out.display());
+    Ok(Verdict::Done)
+}
+
+/// Puts another policy into the trust file of a data folder, or shows the one in force.
+pub(super) fn policy(data: &Path, policy: Option<&Path>) -> Outcome<Verdict> {
+    let home = Folder::new(data);
+    let path = home.key("trust.json");
+    let trust = read_trust(&path)?;
+    let Some(policy) = policy else {
+        say(trust.policy.trim_end());
+        return Ok(Verdict::Done);
+    };
+    // A server reads it at its start alone, and would go on by another one than its readers.
+    let _held = home.hold()?;
+    let text = folder::read_small(policy)?;
+    let trust = TrustFile {
+        policy: text,
+        ..trust
+    };
+    let written = trust.to_json()?;
+    TrustFile::parse(&written).map_err(|e| e.during(policy.display()))?;
+    keyring::named_by(&home, &trust)?;
+    let done = seams::write_atomic(&real::OsDisk, &path, written.as_bytes());
+    done.map_err(|e| Failure::os(path.display(), &e))?;
+    say("in force from the next start; readers need the new trust file (chordae trust export)");
     Ok(Verdict::Done)
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use chordae_base::{
-    Did, Failure, Outcome, Span, limits,
+    Did, Failure, Outcome, Span,
     seams::{Clock, real},
     time,
     time::SECOND_NS,
@@ -19,15 +19,10 @@ use chordae_query::formats::{self, Format};
 use hyper::header::LINK;
 
 use super::{
-    key::sign_request,
     say,
-    session::{Far, far},
+    session::{Far, ask, far},
 };
-use crate::{
-    Verdict, cli,
-    client::{self, Answer, Call},
-    keyfile,
-};
+use crate::{Verdict, cli, client::Answer, keyfile};
 
 /// How far the server's clock may lie behind ours before an answer up to its now counts as cut short.
 const CLOCK_SKEW_NS: i64 = 60 * SECOND_NS;
@@ -136,7 +131,13 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
         }
         Some(_) => Ok(Verdict::Unproven),
         None => {
-            say("intact, but not anchored in a trusted ledger yet; pull again in a few seconds");
+            let why = match &judgement.lacks {
+                Some(lacks) => format!("its checkpoint lacks the cosignature of {lacks}"),
+                None => "not in a trusted ledger yet".to_owned(),
+            };
+            say(format!(
+                "intact, but not anchored: {why}; pull again in a few seconds"
+            ));
             Ok(Verdict::Unproven)
         }
     }
@@ -202,9 +203,10 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
         target.push_str("&snap=page");
     }
     let asked_ns = real::OsClock.wall_ns();
-    let answer = get(far, wanted, target).await?;
+    let ask = async |target: &str| ask(far, wanted.keys, wanted.session, target).await;
+    let answer = ask(&target).await?;
     let proof = proof_target(&answer)?;
-    let text = get(far, wanted, proof).await?;
+    let text = ask(&proof).await?;
     let text =
         std::str::from_utf8(&text.body).map_err(|_| Failure::damaged("the proof is not text"))?;
     let bundle = ProofBundle::parse(text)?;
@@ -246,26 +248,6 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
         bundle,
         judgement,
     })
-}
-
-async fn get(far: &Far, wanted: &Wanted<'_>, target: String) -> Outcome<Answer> {
-    let token = sign_request(
-        wanted.keys,
-        &far.trust.origin,
-        wanted.session,
-        "GET",
-        &target,
-        None,
-    )?;
-    let call = Call {
-        method: "GET".into(),
-        target,
-        authorization: Some(format!("Chordae {token}")),
-        body: None,
-    };
-    client::send(&far.place, call, limits::ANSWER_BYTES_MAX)
-        .await?
-        .ok()
 }
 
 /// The target of `Link: <...>; rel="proof"`.

@@ -7,8 +7,10 @@
 //! The two files are written only after everything has been judged; evidence that contradicts itself or
 //! the trust file is a finding and no report.
 
+use std::collections::BTreeMap;
+
 use chordae_base::{
-    Did, Digest, Failure, Outcome, Span, limits,
+    Did, Digest, Failure, FailureKind, Outcome, Span, limits,
     seams::{Clock, real},
     time,
 };
@@ -63,6 +65,9 @@ pub(super) async fn run(args: &cli::ReportArgs) -> Outcome<Verdict> {
         )));
     }
     let session = args.session.as_deref().map(str::parse).transpose()?;
+    let mut remarks = remarks(args.trust.is_some());
+    let set_aside = set_aside(&asking, did, known).await?;
+    let set_aside = set_aside.map_err(|why| remarks.push(why)).ok();
     let unsigned = SpanReport {
         v: 1,
         did,
@@ -75,7 +80,8 @@ pub(super) async fn run(args: &cli::ReportArgs) -> Outcome<Verdict> {
         origin: far.trust.origin.clone(),
         figures: report::figures(&judged.chunks, known),
         proof: judged.proof,
-        remarks: remarks(args.trust.is_some()),
+        set_aside,
+        remarks,
         evidence: Digest([0; 32]),
     };
     let signed = report::sign(unsigned, evidence, &keys)?;
@@ -87,13 +93,41 @@ pub(super) async fn run(args: &cli::ReportArgs) -> Outcome<Verdict> {
 }
 
 fn remarks(trusted: bool) -> Vec<String> {
-    let quarantine =
-        "Links and metadata do not tell frames in quarantine or refused from frames never sent.";
+    let quarantine = "Links and metadata do not tell frames in quarantine or refused from frames never sent; \
+                      how many were set aside is the node's word.";
     let mut remarks = vec![quarantine.to_owned()];
     if !trusted {
         remarks.push("Made without a trust file: nothing leads to a trusted ledger.".to_owned());
     }
     remarks
+}
+
+/// What the node says it set aside; or why it cannot say.
+async fn set_aside(
+    asking: &Asking<'_>,
+    did: Did,
+    known: Span,
+) -> Outcome<Result<BTreeMap<String, u64>, String>> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        aside: BTreeMap<String, u64>,
+    }
+    let (from, until) = (known.from_ns, known.until_ns);
+    if from >= until {
+        return Ok(Ok(BTreeMap::new()));
+    }
+    let target = format!("/v1/streams/{did}/aside?from={from}&until={until}");
+    match asking.get(&target, limits::REPORT_BYTES_MAX).await {
+        Ok(answer) => {
+            let said = serde_json::from_slice::<Said>(&answer.body);
+            let said = said.map_err(|e| Failure::damaged(format!("what was set aside: {e}")))?;
+            Ok(Ok(said.aside))
+        }
+        Err(why) if matches!(why.kind, FailureKind::NotFound | FailureKind::BadInput) => Ok(Err(
+            format!("What was set aside is not known: {}.", why.why),
+        )),
+        Err(why) => Err(why),
+    }
 }
 
 fn told(signed: &SignedReport, args: &cli::ReportArgs) -> Verdict {
@@ -180,6 +214,7 @@ pub(super) fn check(text: &str, trust: Option<&TrustFile>) -> Outcome<checker::R
             verdict,
         }],
         findings: judged.findings,
+        fresh_ms: None,
         notes: vec![format!(
             "a report on [{}, {}), signed by key {signer}: compare that with whoever gave it to you",
             time::show(signed.report.from_ns),

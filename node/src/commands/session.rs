@@ -15,7 +15,7 @@ use chordae_chain::{
     trust::TrustFile,
 };
 
-use super::{inventory, key::read_trust, key::sign_request, say, socket};
+use super::{asking::Asking, inventory, key::read_trust, say, socket};
 use crate::{
     Verdict, cli,
     client::{self, Answer, Call, Place},
@@ -78,23 +78,15 @@ pub(super) async fn run(command: cli::SessionCommand) -> Outcome<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// Asks as the holder of a key; `session` where she relies on one.
+/// Asks once as the holder of a key; `session` where she relies on one.
 pub(super) async fn ask(
     far: &Far,
     keys: &SecretKeys,
     session: Option<&str>,
-    target: String,
+    target: &str,
 ) -> Outcome<Answer> {
-    let token = sign_request(keys, &far.trust.origin, session, "GET", &target, None)?;
-    let call = Call {
-        method: "GET".into(),
-        target,
-        authorization: Some(format!("Chordae {token}")),
-        body: None,
-    };
-    client::send(&far.place, call, limits::ANSWER_BYTES_MAX)
-        .await?
-        .ok()
+    let asking = Asking { far, keys, session };
+    asking.once(target, limits::ANSWER_BYTES_MAX).await
 }
 
 /// Sends a record that its signature alone vouches for.

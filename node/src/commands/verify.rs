@@ -5,10 +5,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use chordae_base::{
     Failure, FailureKind, Outcome, limits,
-    seams::{Disk, real::OsDisk},
+    seams::{
+        Clock, Disk,
+        real::{OsClock, OsDisk},
+    },
 };
 use chordae_chain::{bundle::ProofBundle, report::looks_like, trust::TrustFile};
-use chordae_checker::{self as checker, Kind, Progress, Report};
+use chordae_checker::{self as checker, CheckOptions, Kind, Progress, Report};
 use chordae_query::formats::{self, Format};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,6 +29,17 @@ pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
         say(report.to_json());
     } else {
         print(&report);
+    }
+    if let Some(max_age) = args.max_age
+        && report.verdict == checker::Verdict::Ok
+        && report
+            .fresh_ms
+            .is_none_or(|age| u128::from(age) > max_age.as_millis())
+    {
+        say(
+            "stale: no audit-head of the ledger is as young as --max-age asks; what came after it may be withheld",
+        );
+        return Ok(Verdict::Unproven);
     }
     Ok(match report.verdict {
         checker::Verdict::Ok => Verdict::Done,
@@ -89,11 +103,18 @@ pub(crate) fn folder(disk: &dyn Disk, path: &Path, trust: Option<&TrustFile>) ->
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
-    let report = checker::check_folder(disk, path, trust, &mut |Progress { what, done, of }| {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = CheckOptions {
+        pages: true,
+        threads: cores.clamp(1, limits::CHECK_THREADS_MAX),
+        now_ms: u64::try_from(OsClock.wall_ns() / 1_000_000).ok(),
+    };
+    let mut show = |Progress { what, done, of }| {
         bar.set_message(what);
         bar.set_length(of);
         bar.set_position(done);
-    });
+    };
+    let report = checker::check_folder_with(disk, path, trust, &options, &mut show);
     bar.finish_and_clear();
     report
 }

@@ -5,7 +5,10 @@
 //! may block. Answers are claims: sections, entries and chunks are verified here before anyone relies
 //! on them, except that [`ChunkSource::bytes`] vouches for the file digest.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use chordae_base::{Did, KeyId, Outcome, Span, StreamKey, seams::Stamp, wire::Birth};
@@ -214,6 +217,17 @@ pub struct TailPage {
 
 /// Rung when something has come. Must not block.
 pub type Bell = dyn Fn() + Send + Sync;
+
+/// What was received of a stream and went into no chunk: it lies in quarantine.
+pub trait Aside: Send + Sync {
+    /// How many things of this did are about the span, by the reason for which they were set aside: by their own
+    /// time where their clock is disciplined, else by that of their receipt. One that a later birth or offset
+    /// released counts too.
+    ///
+    /// # Errors
+    /// `Damaged`, `Io`; `BadInput` where more lies there than one request looks through.
+    fn counts(&self, did: &Did, span: Span) -> Outcome<BTreeMap<String, u64>>;
+}
 
 /// The newest frames of every stream, in memory.
 pub trait Tail: Send + Sync {

@@ -11,11 +11,11 @@
 //! removed has another stamp and is read again at the next request, so it is found exactly as if nothing were kept;
 //! what rots on the medium without being written to is found when the age is over (and an operating system that has
 //! the file in its page cache would not have shown it before either). At most `CHUNKS_HELD_BYTES` are held; the one
-//! used longest ago goes first.
+//! used longest ago goes first, and at the next reading whatever nobody has used since its age was over.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use chordae_base::{
@@ -24,6 +24,7 @@ use chordae_base::{
 };
 use chordae_chain::link::Link;
 use chordae_chunk::ChunkFile;
+use prometheus::IntGauge;
 
 use crate::core::ports::ChunkSource;
 
@@ -38,6 +39,13 @@ struct Held {
     used: u64,
 }
 
+impl Held {
+    /// Whether it has to be read again before it is used.
+    fn is_old(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.read_ns) > limits::CHUNK_AGE_NS
+    }
+}
+
 #[derive(Default)]
 struct Shelf {
     held: BTreeMap<Name, Held>,
@@ -47,10 +55,22 @@ struct Shelf {
 }
 
 /// See the module.
-#[derive(Default)]
-pub(super) struct Hot(Mutex<Shelf>);
+pub(super) struct Hot {
+    shelf: Mutex<Shelf>,
+    /// Bytes held, for operators.
+    held: IntGauge,
+}
 
 impl Hot {
+    pub(super) fn new(held: IntGauge) -> Self {
+        let shelf = Mutex::default();
+        Self { shelf, held }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The chunk of a link, from memory or from its source.
     ///
     /// # Errors
@@ -84,16 +104,15 @@ impl Hot {
 
     /// Whether a chunk is held with its page digests.
     pub(super) fn is_hashed(&self, link: &Link) -> bool {
-        let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shelf = self.shelf();
         let held = shelf.held.get(&(link.did, link.index));
         held.is_some_and(|h| h.chunk.is_hashed())
     }
 
     fn find(&self, name: Name, stamp: Stamp, now_ns: u64) -> Option<Arc<ChunkFile>> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.shelf();
         let held = shelf.held.get(&name)?;
-        let age_ns = now_ns.saturating_sub(held.read_ns);
-        if held.stamp != stamp || age_ns > limits::CHUNK_AGE_NS {
+        if held.stamp != stamp || held.is_old(now_ns) {
             shelf.drop_one(name);
             return None;
         }
@@ -104,16 +123,16 @@ impl Hot {
 
     fn keep(&self, name: Name, chunk: &Arc<ChunkFile>, stamp: Stamp, read_ns: u64) {
         let bytes = chunk.memory();
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.shelf();
         shelf.drop_one(name);
         if bytes > limits::CHUNKS_HELD_BYTES {
             return;
         }
-        while shelf.bytes.saturating_add(bytes) > limits::CHUNKS_HELD_BYTES {
-            let Some((_, oldest)) = shelf.by_use.first_key_value() else {
+        while let Some((_, &oldest)) = shelf.by_use.first_key_value() {
+            let room = shelf.bytes.saturating_add(bytes) <= limits::CHUNKS_HELD_BYTES;
+            if room && !shelf.held.get(&oldest).is_some_and(|h| h.is_old(read_ns)) {
                 break;
-            };
-            let oldest = *oldest;
+            }
             shelf.drop_one(oldest);
         }
         shelf.bytes = shelf.bytes.saturating_add(bytes);
@@ -126,6 +145,8 @@ impl Hot {
         };
         shelf.held.insert(name, held);
         shelf.touch(name);
+        self.held
+            .set(i64::try_from(shelf.bytes).unwrap_or(i64::MAX));
     }
 }
 

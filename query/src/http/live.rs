@@ -45,6 +45,7 @@ use crate::{
         ports::{Bell, Tail, TailFrame, TailPage},
         tail::{self, FrameId},
     },
+    metrics::LiveReader,
     trail::Deed,
 };
 
@@ -143,7 +144,7 @@ async fn begin(
         news,
         deed: deed.clone(),
         _bell: bell,
-        _place: place,
+        _place: (place, service.metrics.live_reader()),
     })
 }
 
@@ -166,7 +167,7 @@ struct Reader {
     news: Arc<Notify>,
     deed: Deed,
     _bell: Arc<Bell>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, LiveReader),
 }
 
 /// Why a live answer ended: outcome in the trail, and what the reader is told.

@@ -16,6 +16,7 @@ use axum::{
 };
 use chordae_base::limits;
 
+mod aside;
 mod chunks;
 mod hot;
 mod inventories;
@@ -43,6 +44,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route("/v1/streams/{did}/window", get(window::window))
         .route("/v1/streams/{did}/live", get(live::live))
         .route("/v1/streams/{did}/proof", get(proof::proof))
+        .route("/v1/streams/{did}/aside", get(aside::aside))
         .route("/v1/streams/{did}/chunks", get(chunks::links))
         .route("/v1/streams/{did}/chunks/{index}", get(chunks::chunk))
         .route("/v1/sessions", post(sessions::create).get(sessions::list))

@@ -317,6 +317,17 @@ fn operations() -> Vec<Op> {
             (200, vec!["text/event-stream"], Value::Null),
         ),
         get(
+            "/v1/streams/{did}/aside",
+            "aside",
+            "how much that is about a window went into no chunk, by reason (conflict and others)",
+            window(),
+            (
+                200,
+                vec![JSON],
+                object(&["did", "from_ns", "until_ns", "aside"]),
+            ),
+        ),
+        get(
             "/v1/streams/{did}/proof",
             "proof",
             "the bundle that proves the rows of a window",

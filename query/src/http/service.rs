@@ -41,7 +41,7 @@ use crate::{
         high_water::{HighWater, Now},
         jti::{JtiMemory, Once},
         pace::Pace,
-        ports::{ChunkSource, Inventories, Ledger, Parties, Sessions, Tail},
+        ports::{Aside, ChunkSource, Inventories, Ledger, Parties, Sessions, Tail},
         request::{self, Request},
     },
     metrics::QueryMetrics,
@@ -60,6 +60,8 @@ pub struct Parts {
     pub chunks: Arc<dyn ChunkSource>,
     /// The newest frames; `None` where nothing new is taken.
     pub tail: Option<Arc<dyn Tail>>,
+    /// Quarantine; `None` where nothing new is taken.
+    pub aside: Option<Arc<dyn Aside>>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Session records.
@@ -104,6 +106,7 @@ pub struct Caller {
 pub struct Service {
     pub(super) chunks: Arc<dyn ChunkSource>,
     pub(super) tail: Option<Arc<dyn Tail>>,
+    pub(super) aside: Option<Arc<dyn Aside>>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) sessions: Arc<dyn Sessions>,
     pub(super) inventories: Arc<dyn Inventories>,
@@ -140,6 +143,7 @@ impl Service {
     pub fn new(parts: Parts) -> Outcome<Arc<Self>> {
         let count = parts.sessions.list(&[0; 32], usize::MAX)?.len();
         parts.metrics.sessions(count);
+        let held = parts.metrics.chunks_held();
         let memory = usize::try_from(limits::ANSWERS_MEMORY_BYTES / MEMORY_UNIT);
         let memory = memory
             .unwrap_or(Semaphore::MAX_PERMITS)
@@ -148,6 +152,7 @@ impl Service {
         Ok(Arc::new(Self {
             chunks: parts.chunks,
             tail: parts.tail,
+            aside: parts.aside,
             ledger: parts.ledger,
             sessions: parts.sessions,
             inventories: parts.inventories,
@@ -161,7 +166,7 @@ impl Service {
             live: Arc::new(Semaphore::new(limits::LIVE_READERS_MAX)),
             memory: Arc::new(Semaphore::new(memory)),
             changing: Mutex::new(BTreeSet::new()),
-            hot: Hot::default(),
+            hot: Hot::new(held),
             opened: Mutex::default(),
             provider: parts.provider,
             origin: parts.origin,

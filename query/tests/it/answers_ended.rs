@@ -2,7 +2,7 @@
 //! no place free.
 
 use axum::http::StatusCode;
-use chordae_base::{limits, seams::Stamp};
+use chordae_base::{limits, seams::Stamp, time::SECOND_NS as S};
 use http_body_util::BodyExt;
 
 use crate::world::*;
@@ -56,6 +56,26 @@ async fn what_rots_untouched_is_never_served_and_found_in_time() {
     w.clock.advance(limits::CHUNK_AGE_NS + 1);
     let found = w.get(&w.ann, None, &ask).await;
     assert_eq!(found.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// What nobody has looked at since its age was over is let go when another file is read: memory follows the readers.
+#[tokio::test]
+async fn what_nobody_looks_at_any_more_is_not_held() {
+    let w = World::new();
+    let big = w
+        .get(&w.ann, None, &window(BIG, T0, T0 + S, "&format=csv"))
+        .await;
+    assert_eq!(big.status, StatusCode::OK);
+    let both = |w: &World| w.gauge("chordae_chunks_held_bytes");
+    let one = both(&w);
+    assert!(one > 0);
+    let ask = window(ANNS, T0, T0 + S, "&format=csv");
+    w.get(&w.ann, None, &ask).await;
+    let two = both(&w);
+    assert!(two > one, "the control: a young one stays");
+    w.clock.advance(limits::CHUNK_AGE_NS + 1);
+    w.get(&w.ann, None, &ask).await;
+    assert!(both(&w) < one, "{} of {two}", both(&w));
 }
 
 #[tokio::test]

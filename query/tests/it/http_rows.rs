@@ -58,6 +58,7 @@ async fn h10_a_path_is_looked_up_and_never_joined() {
         for rest in [
             "/window?from=0&until=1",
             "/proof?from=0&until=1",
+            "/aside?from=0&until=1",
             "/chunks?from=0&until=1",
             "/chunks/0",
             "/live",

@@ -149,6 +149,7 @@ async fn the_tail_first_then_the_catalogue_and_what_is_covered_is_dropped() {
     let open = events.named("open").await;
     assert_eq!(open.data["integrity"], "open");
     assert_eq!(open.data["resumed"], false);
+    assert_eq!(w.gauge("chordae_live_readers"), 1);
     let birth = events.named("birth").await;
     assert_eq!(
         (birth.data["boot"].as_u64(), birth.data["rate"][0].as_u64()),
@@ -183,6 +184,7 @@ async fn the_tail_first_then_the_catalogue_and_what_is_covered_is_dropped() {
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(w.gauge("chordae_live_readers"), 0);
     let about = w.trail.about(all(ANNS), 10).unwrap().records;
     let [first, last] = &about[..] else {
         panic!("{about:?}")

@@ -50,6 +50,7 @@ async fn signed(w: &World) -> SignedReport {
         origin: ORIGIN.to_owned(),
         figures: report::figures(&judged.chunks, SPAN),
         proof: judged.proof,
+        set_aside: None,
         remarks: Vec::new(),
         evidence: Digest([0; 32]),
     };
@@ -82,6 +83,34 @@ async fn the_figures_of_known_gaps() {
     assert_eq!(leads, ["I", "II", "V1", "X"]);
     let proof = &signed.report.proof;
     assert!(proof.anchored && proof.anchored_to == Some(3) && proof.leaf_index.is_some());
+}
+
+#[tokio::test]
+async fn what_was_set_aside_is_counted_inside_the_grant_alone() {
+    let w = World::new();
+    let ask = |from: i64, until: i64| format!("/v1/streams/{ANNS}/aside?from={from}&until={until}");
+    let whole = w.get(&w.ann, None, &ask(T0, T0 + SLOT)).await;
+    assert_eq!(whole.status, StatusCode::OK, "{}", whole.text());
+    assert!(
+        whole.text().contains(r#""aside":{"conflict":3}"#),
+        "{}",
+        whole.text()
+    );
+    let sid = w
+        .granted(vec![grant(ANNS, Some(T0 + S), Some(T0 + 2 * S))])
+        .await;
+    let inside = w
+        .get(&w.clinician, Some(sid), &ask(T0 + S, T0 + 2 * S))
+        .await;
+    assert!(
+        inside.text().contains(r#""aside":{"conflict":1}"#),
+        "{}",
+        inside.text()
+    );
+    let beyond = w.get(&w.clinician, Some(sid), &ask(T0, T0 + 2 * S)).await;
+    assert_eq!(beyond.status, StatusCode::FORBIDDEN);
+    let others = w.get(&w.bob, None, &ask(T0, T0 + S)).await;
+    assert_eq!(others.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

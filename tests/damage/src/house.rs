@@ -117,6 +117,7 @@ pub struct House {
 /// Those of opening it.
 pub fn open_ledger(disk: &FakeDisk) -> Outcome<Ledger> {
     let settings = ledger::Settings {
+        policy: None,
         data_dir: ROOT.into(),
         origin: ORIGIN.into(),
     };

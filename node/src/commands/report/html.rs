@@ -67,6 +67,7 @@ fn fill(page: &mut String, signed: &SignedReport) -> std::fmt::Result {
     verdict(page, report)?;
     picture(page, report)?;
     gaps(page, figures)?;
+    set_aside(page, report)?;
     numbers(page, figures)?;
     proof(page, signed)?;
     let embedded =
@@ -192,6 +193,29 @@ fn gaps(page: &mut String, figures: &Figures) -> std::fmt::Result {
         writeln!(page, "<p>And {more} more.</p>")?;
     }
     Ok(())
+}
+
+/// What contradicted what is stored, or could not be stored: it explains gaps, and proves nothing.
+fn set_aside(page: &mut String, report: &SpanReport) -> std::fmt::Result {
+    let Some(counts) = &report.set_aside else {
+        return Ok(());
+    };
+    writeln!(page, "<h2>What was received and set aside</h2>")?;
+    if counts.is_empty() {
+        return writeln!(page, "<p>Nothing, says the node.</p>");
+    }
+    writeln!(
+        page,
+        "<table><tr><th>Reason</th><th>Frames, says the node</th></tr>"
+    )?;
+    for (reason, count) in counts {
+        writeln!(
+            page,
+            "<tr><td>{}</td><td>{count}</td></tr>",
+            escaped(reason)
+        )?;
+    }
+    writeln!(page, "</table>")
 }
 
 fn numbers(page: &mut String, figures: &Figures) -> std::fmt::Result {

@@ -48,7 +48,7 @@ fn operator(key: &std::path::Path) -> bool {
 async fn own(far: &Far, keys: &SecretKeys) -> Outcome<Vec<Value>> {
     let (mut all, mut target) = (Vec::new(), "/v1/sessions".to_owned());
     loop {
-        let mut page: Value = ask(far, keys, None, target).await?.json()?;
+        let mut page: Value = ask(far, keys, None, &target).await?.json()?;
         let sessions = page.get_mut("sessions").and_then(Value::as_array_mut);
         all.append(sessions.unwrap_or(&mut Vec::new()));
         match page.get("next").and_then(Value::as_str) {
@@ -92,7 +92,7 @@ fn cells(session: &Value) -> Vec<String> {
 pub(super) async fn one(far: &Far, keys: &SecretKeys, args: &cli::SessionKeyArgs) -> Outcome<()> {
     let id = sid(&args.session)?;
     let target = format!("/v1/sessions/{id}");
-    let mut shown: Value = ask(far, keys, Some(&args.session), target).await?.json()?;
+    let mut shown: Value = ask(far, keys, Some(&args.session), &target).await?.json()?;
     if let Some(entry) = shown.get("entry").and_then(Value::as_str) {
         let sections = remembered(entry, id, keys)?;
         if let Some(fields) = shown.as_object_mut() {

@@ -47,7 +47,7 @@ use chordae_query::{
 use tower::ServiceExt;
 
 pub(crate) use ports::{
-    Draft, MemChunks, MemInventories, MemLedger, MemParties, MemSessions, MemTail,
+    Draft, MemAside, MemChunks, MemInventories, MemLedger, MemParties, MemSessions, MemTail,
 };
 
 pub(crate) const ORIGIN: &str = "chordae.test/1";
@@ -107,6 +107,7 @@ impl House {
         let parts = Parts {
             chunks: Arc::<MemChunks>::clone(&self.chunks),
             tail: Some(Arc::<MemTail>::clone(&self.tail)),
+            aside: Some(Arc::new(MemAside)),
             ledger: Arc::<MemLedger>::clone(&self.ledger),
             sessions: Arc::<MemSessions>::clone(&self.sessions),
             inventories: Arc::<MemInventories>::clone(&self.inventories),
@@ -278,6 +279,13 @@ fn fill(chunks: &MemChunks) {
 }
 
 impl World {
+    /// A gauge of the service.
+    pub(crate) fn gauge(&self, name: &str) -> i64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).unwrap();
+        family.get_metric()[0].get_gauge().get_value() as i64
+    }
+
     pub(crate) fn new() -> Self {
         let entropy = FakeEntropy::new(7);
         let keys = || SecretKeys::new(&entropy, true).unwrap();

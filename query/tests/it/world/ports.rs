@@ -28,12 +28,12 @@ use chordae_chunk::{ChunkRows, seal};
 use chordae_query::core::{
     ledger_path::LedgerPath,
     ports::{
-        Anchor, Bell, ChunkSource, Inventories, Ledger, Parties, Party, Sessions, Tail, TailFrame,
-        TailPage, Touched,
+        Anchor, Aside, Bell, ChunkSource, Inventories, Ledger, Parties, Party, Sessions, Tail,
+        TailFrame, TailPage, Touched,
     },
 };
 
-use super::{ORIGIN, SLOT};
+use super::{ORIGIN, SLOT, T0};
 
 /// A linked chunk in memory.
 #[derive(Clone)]
@@ -376,6 +376,19 @@ impl MemTail {
             .iter()
             .filter_map(Weak::upgrade)
             .for_each(|bell| bell());
+    }
+}
+
+/// Three conflicts with each stream, one a second from [`T0`] on.
+pub(crate) struct MemAside;
+
+impl Aside for MemAside {
+    fn counts(&self, _: &Did, span: Span) -> Outcome<BTreeMap<String, u64>> {
+        let inside = (0..3).filter(|n| span.holds(T0 + n * S)).count() as u64;
+        Ok((inside > 0)
+            .then(|| ("conflict".to_owned(), inside))
+            .into_iter()
+            .collect())
     }
 }
 

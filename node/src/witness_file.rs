@@ -1,4 +1,4 @@
-//! The witness: the newest checkpoint of our own log, kept outside the data folder.
+//! The witness file: the newest checkpoint of our own log, kept outside the data folder.
 //!
 //! ```text
 //! checkpoint durable ─▶ witness file (written aside, synced, renamed) ─▶ its submitters are told
@@ -32,12 +32,12 @@ const TEXT_MAX: u64 = limits::CHECKPOINT_BYTES_MAX as u64;
 
 /// See the module.
 #[derive(Clone)]
-pub struct Witness {
+pub struct WitnessFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
 }
 
-impl Witness {
+impl WitnessFile {
     /// The witness of a data folder, at a path of its own.
     ///
     /// # Errors
