@@ -452,9 +452,13 @@ pub const HTTP2_PING_EVERY: Duration = Duration::from_secs(20);
 /// It is cut if it does not answer.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// While a reader lets us wait it takes at least [`HTTP_TAKE_BYTES_MIN`] in each such span.
-pub const HTTP_TAKE_SPAN: Duration = Duration::from_secs(10);
+pub const HTTP_TAKE_SPAN: Duration = Duration::from_secs(20);
 /// See [`HTTP_TAKE_SPAN`].
 pub const HTTP_TAKE_BYTES_MIN: u64 = 64 * 1024;
+/// Send buffer of a reader's connection, in the kernel (which doubles it): what is taken is seen in thirds of it.
+pub const HTTP_SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Connections that wait to be accepted.
+pub const HTTP_BACKLOG: u32 = 1024;
 
 // ---- reports (anchor/chain/src/report.rs)
 

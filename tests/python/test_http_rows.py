@@ -233,6 +233,51 @@ def test_h03_slow_heads_and_bodies_have_a_total_deadline(house):
         assert status in ([408], []) and (what != "body" or status == [408]), seen
 
 
+def test_h03_a_reader_who_takes_nothing_is_cut_and_one_who_takes_is_not(house):
+    """An answer that no buffer holds: who does not take 64 KiB in 20 s loses the connection. One who takes it
+    slowly (here 64 KiB a second) keeps it, although the kernel lets us see that in large steps only."""
+    w = house
+    start = (time.time_ns() - 3600 * 10**9) // 10**10 * 10**10
+    w.server.cli("device", "add", "bed-big", "--out", w.base / "certs")
+    w.server.cli("stream", "assign", "bed-big/ecg", "--patient", f"{w.ann}.pub")
+    sim(w.server, "--device", "bed-big", "--leads", "12", "--rate", "500", "--start", start, "--for", "400s", "--max-rate")
+    did = next(s["did"] for s in w.server.streams() if s["stream"] == "bed-big/ecg")
+    target = window(did, start, start + 400 * 10**9)
+    wait_until(lambda: len(mine(w, target).body) > 8 << 20, 60)
+    whole = mine(w, target).body
+
+    def asked(tls):
+        peer = door(w, tls)
+        peer.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Chordae "
+                     f"{jwt(w, w.ann, target, None)}\r\n\r\n".encode())
+        return peer
+
+    for tls in (False, True):
+        begun = time.monotonic()
+        with asked(tls) as idle:
+            assert idle.recv(12) == b"HTTP/1.1 200"
+            # Somebody who takes it slower than it could be sent, and faster than the least rate.
+            with asked(tls) as slow:
+                got = b""
+                for _ in range(32):
+                    got += slow.recv(65536)
+                    time.sleep(1)
+                while part := slow.recv(1 << 20):
+                    got += part
+                    if got.endswith(b"0\r\n\r\n"):
+                        break
+            assert len(got) > len(whole), "the control: it came whole"
+            rest = 0
+            try:
+                while part := idle.recv(1 << 20):
+                    rest += len(part)
+            except OSError:
+                pass
+        assert rest < len(whole), "what did not fit into buffers never came"
+        print("cut, and read out, after", time.monotonic() - begun)
+    alive(w)
+
+
 # ---- H04: HTTP/2, frame by frame
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
