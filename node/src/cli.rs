@@ -338,7 +338,7 @@ pub struct WitnessArgs {
     /// Takes checkpoints on this address, on this machine: put a proxy with TLS in front of it.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
-    /// Looks at a server's log by itself, e.g. https://ecg.example.org:8443 (repeatable).
+    /// Looks at a server's log by itself, e.g. `https://ecg.example.org:8443` (repeatable).
     #[arg(long, value_name = "URL")]
     pub follow: Vec<String>,
     /// How often it looks.
