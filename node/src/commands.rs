@@ -23,6 +23,7 @@ pub mod pull;
 mod report;
 pub mod serve;
 pub mod session;
+mod stop;
 mod table;
 mod trail;
 mod verify;

@@ -36,15 +36,15 @@ pub struct Keyring {
 /// `Refused` for a key file that others may read, and for a key that the trust file does not name;
 /// `BadInput` for one that is none; each names its file.
 pub fn open(home: &Folder) -> Outcome<Keyring> {
-    named_by(home, &read_trust(&home.key("trust.json"))?)
+    named_by(home, read_trust(&home.key("trust.json"))?)
 }
 
 /// As [`open`], by another trust file.
 ///
 /// # Errors
 /// Those of [`open`].
-pub(crate) fn named_by(home: &Folder, trust: &TrustFile) -> Outcome<Keyring> {
-    let (path, trust) = (home.key("trust.json"), trust.clone());
+pub(crate) fn named_by(home: &Folder, trust: TrustFile) -> Outcome<Keyring> {
+    let path = home.key("trust.json");
     let stranger = |file: &str| {
         Failure::refused(format!(
             "{} is not the key that {} names: readers would refuse what it signs; bring back the right file",

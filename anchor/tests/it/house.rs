@@ -6,7 +6,11 @@ use bytes::Bytes;
 use chordae_anchor::{Ledger, LedgerKeys, Parties, core::tree, ledger::Settings};
 use chordae_base::{
     Digest, KeyId, Outcome,
-    seams::{Disk, Threads, fake::FakeClock},
+    seams::{
+        Disk, Threads,
+        fake::FakeClock,
+        faulty::{Fault, How},
+    },
 };
 use chordae_chain::{
     checkpoint::{self, Checkpoint},
@@ -65,10 +69,20 @@ pub(crate) fn open_with(
     clock: FakeClock,
     keys: LedgerKeys,
 ) -> Outcome<Ledger> {
+    open_as(disk, settings(), clock, keys)
+}
+
+/// As [`open_with`], elsewhere or under a policy.
+pub(crate) fn open_as(
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    clock: FakeClock,
+    keys: LedgerKeys,
+) -> Outcome<Ledger> {
     let registry = prometheus::Registry::new();
     Ledger::open(
         disk,
-        settings(),
+        settings,
         keys,
         Arc::new(Known),
         Arc::new(clock),
@@ -79,6 +93,17 @@ pub(crate) fn open_with(
 
 pub(crate) fn open(disk: impl Disk + 'static) -> Outcome<Ledger> {
     open_with(Arc::new(disk), FakeClock::new(NOW_NS), keys())
+}
+
+/// From some operation on, nothing works any more.
+pub(crate) fn dies_at(after: u64, how: How) -> Fault {
+    Fault {
+        op: None,
+        path_has: String::new(),
+        after,
+        for_ever: true,
+        how,
+    }
 }
 
 /// The n-th anchor event of the provider.

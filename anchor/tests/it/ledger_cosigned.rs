@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chordae_anchor::{Ledger, ledger::Settings};
 use chordae_base::{
     Did, FailureKind, Outcome,
-    seams::{Disk, Threads, fake::FakeClock, fake::FakeDisk},
+    seams::{Disk, fake::FakeClock, fake::FakeDisk},
 };
 use chordae_chain::{
     checkpoint::TrustedLog,
@@ -16,7 +16,7 @@ use chordae_chain::{
     receipt::Proof,
 };
 
-use crate::house::{Known, NOW_NS, ORIGIN, PROVIDER, anchor, keys, open, party, settings};
+use crate::house::{NOW_NS, ORIGIN, PROVIDER, anchor, keys, open, open_as, party, settings};
 
 const WITNESSES: [u8; 3] = [21, 22, 23];
 
@@ -40,15 +40,7 @@ fn witnessed(disk: impl Disk + 'static) -> Outcome<Ledger> {
         policy: Some(policy(2)),
         ..settings()
     };
-    Ledger::open(
-        Arc::new(disk),
-        settings,
-        keys(),
-        Arc::new(Known),
-        Arc::new(FakeClock::new(NOW_NS)),
-        &Threads::of_the_machine(),
-        &prometheus::Registry::new(),
-    )
+    open_as(Arc::new(disk), settings, FakeClock::new(NOW_NS), keys())
 }
 
 /// The newest checkpoint, cosigned by these.

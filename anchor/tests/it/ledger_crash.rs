@@ -15,7 +15,7 @@ use chordae_base::{
 use chordae_chain::{checkpoint::Checkpoint, merkle};
 
 use crate::{
-    house::{all_entries, anchor, checkpoint_of, leaves, open},
+    house::{all_entries, anchor, checkpoint_of, dies_at, leaves, open},
     ledger_rules::files_below,
 };
 
@@ -94,17 +94,6 @@ fn filled(events: u64) -> FakeDisk {
     }
     ledger.stop();
     disk
-}
-
-/// From some operation on, nothing works any more.
-fn dies_at(after: u64, how: How) -> Fault {
-    Fault {
-        op: None,
-        path_has: String::new(),
-        after,
-        for_ever: true,
-        how,
-    }
 }
 
 /// Kills the script at each (or each so-manieth) of its operations, in one way.

@@ -10,7 +10,7 @@ use chordae_anchor::{Ledger, ledger::Settings};
 use chordae_base::{
     Digest, FailureKind, Outcome,
     seams::{
-        Disk, EntryKind, Threads,
+        Disk, EntryKind,
         fake::{FakeClock, FakeDisk},
         real::OsDisk,
     },
@@ -23,8 +23,8 @@ use chordae_chain::{
 };
 
 use crate::house::{
-    Known, NOW_NS, ORIGIN, OTHER_PATIENT, PATIENT, PROVIDER, SEQUENCER, all_entries, anchor,
-    checkpoint_of, grant, keys, leaves, open, open_with, party, revocation,
+    NOW_NS, ORIGIN, OTHER_PATIENT, PATIENT, PROVIDER, SEQUENCER, all_entries, anchor,
+    checkpoint_of, grant, keys, leaves, open, open_as, open_with, party, revocation,
 };
 
 fn submit_all(ledger: &Ledger, entries: &[Bytes]) -> Vec<Outcome<u64>> {
@@ -322,17 +322,7 @@ fn the_same_on_a_real_disk() {
             origin: ORIGIN.into(),
             policy: None,
         };
-        let (parties, clock) = (Arc::new(Known), Arc::new(FakeClock::new(NOW_NS)));
-        let registry = prometheus::Registry::new();
-        Ledger::open(
-            Arc::new(OsDisk),
-            settings,
-            keys(),
-            parties,
-            clock,
-            &Threads::of_the_machine(),
-            &registry,
-        )
+        open_as(Arc::new(OsDisk), settings, FakeClock::new(NOW_NS), keys())
     };
     let ledger = open().unwrap();
     let places = submit_all(&ledger, &(0..600).map(anchor).collect::<Vec<_>>());

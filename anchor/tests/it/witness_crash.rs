@@ -15,7 +15,7 @@ use chordae_base::seams::{
 use chordae_chain::checkpoint::{Checkpoint, origin_hash};
 
 use crate::{
-    house::ORIGIN,
+    house::{ORIGIN, dies_at},
     witness_house::{Branch, DIR, LOG, evidence, init, log, open},
 };
 
@@ -106,16 +106,6 @@ fn start() -> FakeDisk {
     let disk = FakeDisk::new();
     init(&disk).unwrap();
     disk
-}
-
-fn dies_at(after: u64, how: How) -> Fault {
-    Fault {
-        op: None,
-        path_has: String::new(),
-        after,
-        for_ever: true,
-        how,
-    }
 }
 
 /// Kills the first life at each of its operations; what the audit says of each.

@@ -7,9 +7,8 @@ use std::{
 
 use chordae_base::{DeviceId, Failure, Outcome};
 use chordae_ingest::{fanout::NoFanout, gateway::link::Target};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::say;
+use super::{say, stop::Stop};
 use crate::{
     Verdict,
     cli::GatewayArgs,
@@ -40,12 +39,10 @@ pub(super) async fn run(args: &GatewayArgs) -> Outcome<Verdict> {
     for (what, addr) in gateway.listening() {
         say(format!("listening {what} {addr}"));
     }
+    let mut stop = Stop::listen()?;
     say("ready");
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = stop.asked() => {}
         () = gateway.failed() => tracing::error!("a part has failed; stopping"),
     }
     gateway.stop().await?;

@@ -91,7 +91,7 @@ pub(super) fn policy(data: &Path, policy: Option<&Path>) -> Outcome<Verdict> {
     };
     let written = trust.to_json()?;
     TrustFile::parse(&written).map_err(|e| e.during(policy.display()))?;
-    keyring::named_by(&home, &trust)?;
+    keyring::named_by(&home, trust)?;
     let done = seams::write_atomic(&real::OsDisk, &path, written.as_bytes());
     done.map_err(|e| Failure::os(path.display(), &e))?;
     say("in force from the next start; readers need the new trust file (chordae trust export)");

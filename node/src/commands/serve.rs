@@ -9,9 +9,8 @@ use std::{
 
 use chordae_base::{Failure, Outcome};
 use chordae_ingest::fanout::RouterFanout;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::say;
+use super::{say, stop::Stop};
 use crate::{
     Verdict,
     assemble::settings_of,
@@ -30,9 +29,7 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
         server::real(Arc::new(RouterFanout::start()?)),
     )
     .await?;
-    // Before "ready": whoever has read that may stop us, and the stop must be an orderly one.
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
+    let mut stop = Stop::listen()?;
     let listening = match &started {
         Started::Whole(server) => server.listening(),
         Started::Reading(reader) => reader.listening(),
@@ -44,8 +41,7 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
         Started::Whole(server) => {
             say("ready");
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                () = stop.asked() => {}
                 () = server.failed() => tracing::error!("a part has failed; stopping"),
                 why = server.set_back() => return anew(&why?),
             }
@@ -54,8 +50,7 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
         Started::Reading(reader) => {
             say(format!("reading only: {}", reader.shut().why()));
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                () = stop.asked() => {}
                 () = reader.accepted() => say("accepted; start again"),
             }
             reader.stop().await;

@@ -26,12 +26,9 @@ use chordae_anchor::{
 };
 use chordae_base::{Failure, FailureKind, Outcome, limits, seams::real};
 use chordae_chain::checkpoint::{self, TrustedLog, origin_hash};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
-use super::{key::read_trust, say};
+use super::{key::read_trust, say, stop::Stop};
 use crate::{
     Verdict,
     cli::WitnessArgs,
@@ -102,9 +99,8 @@ pub(super) async fn run(args: &WitnessArgs) -> Outcome<Verdict> {
         Some(addr) => Some(tokio::spawn(serve(Arc::clone(&desk), addr, stop).await?)),
         None => None,
     };
+    let mut signals = Stop::listen()?;
     say("ready");
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| Failure::os("signals", &e))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Failure::os("signals", &e))?;
     let mut verdict = Verdict::Done;
     let looking = async {
         let mut every = tokio::time::interval(args.every);
@@ -119,8 +115,7 @@ pub(super) async fn run(args: &WitnessArgs) -> Outcome<Verdict> {
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.asked() => {}
         () = looking => {}
     }
     stopping.send_replace(true);

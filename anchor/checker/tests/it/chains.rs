@@ -36,11 +36,7 @@ fn a_link_twice_is_a_duplicate() {
 #[test]
 fn a_link_changed_in_place_breaks_the_next_one_and_its_file() {
     let mut house = House::new();
-    let at = house
-        .links
-        .iter()
-        .position(|l| (l.did, l.index) == (did(1), 2))
-        .unwrap();
+    let at = house.at(1, 2);
     house.links[at].file_root = Digest([3; 32]);
     house.write_links();
     only(
@@ -78,22 +74,13 @@ fn a_link_changed_in_place_breaks_the_next_one_and_its_file() {
 fn an_anchored_link_changed_with_its_file_is_a_fork() {
     // The newest chunk replaced by another one, chained and linked as it must be.
     let mut house = House::new();
-    let prev = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(1), 3))
-        .unwrap()
-        .digest();
+    let prev = house.links[house.at(1, 3)].digest();
     let other = chunk(did(1), 4, prev);
     let mut meta = other.meta().clone();
     meta.boot = 2;
     let other = chordae_chunk::seal(meta, [4; 32], &other.rows().unwrap()).unwrap();
     house.put(&object(1, 4), other.bytes());
-    let at = house
-        .links
-        .iter()
-        .position(|l| (l.did, l.index) == (did(1), 4))
-        .unwrap();
+    let at = house.at(1, 4);
     house.links[at] = other.link().clone();
     house.write_links();
     let report = house.check();
@@ -104,12 +91,7 @@ fn an_anchored_link_changed_with_its_file_is_a_fork() {
 #[test]
 fn two_digests_under_one_tag_are_a_fork() {
     let mut house = House::new();
-    let mut other = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(2), 2))
-        .unwrap()
-        .clone();
+    let mut other = house.links[house.at(2, 2)].clone();
     other.rows = 79;
     house.batches.push(vec![add_data(&other)]);
     house.write_ledger();
@@ -159,12 +141,7 @@ fn a_stream_that_is_gone_altogether_is_still_missed() {
 #[test]
 fn links_past_the_anchored_one_are_unanchored() {
     let mut house = House::new();
-    let prev = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(2), 2))
-        .unwrap()
-        .digest();
+    let prev = house.links[house.at(2, 2)].digest();
     let more = chunk(did(2), 3, prev);
     house.put(&object(2, 3), more.bytes());
     house.links.push(more.link().clone());
@@ -183,12 +160,7 @@ fn links_past_the_anchored_one_are_unanchored() {
 #[test]
 fn what_a_crash_leaves_is_a_note_and_what_it_cannot_leave_a_finding() {
     let house = House::new();
-    let prev = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(2), 2))
-        .unwrap()
-        .digest();
+    let prev = house.links[house.at(2, 2)].digest();
     let next = chunk(did(2), 3, prev);
     for bytes in [&next.bytes()[..], &next.bytes()[..100], b""] {
         house.put(&object(2, 3), bytes);
@@ -229,12 +201,7 @@ fn a_torn_tail_of_the_links_is_a_crash_and_not_a_finding() {
 #[test]
 fn a_folder_in_use_grows_while_it_is_checked() {
     let house = House::new();
-    let prev = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(2), 2))
-        .unwrap()
-        .digest();
+    let prev = house.links[house.at(2, 2)].digest();
     let next = chunk(did(2), 3, prev);
     let after = chunk(did(2), 4, next.link().digest());
     let mut grown = House::new();

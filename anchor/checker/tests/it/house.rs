@@ -251,6 +251,12 @@ impl House {
         journal.commit(records).unwrap().0.mark().unwrap();
     }
 
+    /// Where the link of a chunk stands among [`Self::links`].
+    pub(crate) fn at(&self, did_n: u8, index: u64) -> usize {
+        let link = |l: &Link| (l.did, l.index) == (did(did_n), index);
+        self.links.iter().position(link).unwrap()
+    }
+
     pub(crate) fn write_links(&self) {
         let records: Vec<Bytes> = self
             .links

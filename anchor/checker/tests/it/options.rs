@@ -42,11 +42,7 @@ fn without_pages_file_digests_and_links_are_checked_and_no_more() {
     let mut house = House::new();
     only(&check(&house, false, 2), &[]);
     // A link that names other pages, with the chain behind it broken: only its pages are not looked at.
-    let at = house
-        .links
-        .iter()
-        .position(|l| (l.did, l.index) == (did(1), 2))
-        .unwrap();
+    let at = house.at(1, 2);
     house.links[at].pages_root = Digest([3; 32]);
     house.write_links();
     let next = format!("links/{}/3", did(1));

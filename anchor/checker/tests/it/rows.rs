@@ -472,12 +472,7 @@ fn l04_an_anchor_whose_chunk_is_not_there_is_found() {
 #[test]
 fn l05_the_same_anchor_twice_is_one_and_another_head_under_its_tag_is_evidence() {
     let mut house = House::new();
-    let anchored = house
-        .links
-        .iter()
-        .find(|l| (l.did, l.index) == (did(1), 4))
-        .unwrap()
-        .clone();
+    let anchored = house.links[house.at(1, 4)].clone();
     // Submitted again, other sealed bytes: says the same.
     let again = Event::AddData {
         digest: anchored.digest(),
