@@ -382,8 +382,10 @@ pub const GAPS_LISTED_MAX: usize = 64;
 pub const ENCODER_BYTES: u64 = 4 * 1024 * 1024;
 /// Pieces of one answer waiting for its reader.
 pub const PIECES_QUEUE: usize = 4;
-/// A reader that takes no piece for this long is cut off.
-pub const READER_STALL: Duration = Duration::from_secs(30);
+/// A reader that takes no piece for this long is cut off. A connection that takes nothing is cut sooner, by its
+/// least rate; this is for what that cannot see: one stream of many in a connection, and a piece of a megabyte may
+/// be on its way to somebody slow.
+pub const READER_STALL: Duration = Duration::from_secs(120);
 /// Answers of them that may be one party's.
 pub const PARTY_ANSWERS_MAX: usize = ANSWERS_AT_ONCE - ANSWERS_AT_ONCE / 8;
 /// And one session's.

@@ -16,8 +16,8 @@ from conftest import Server, grant, party, sim, trust
 
 S = 10**9
 BEDS = {"bed-1": "ann", "bed-2": "ann", "bed-3": "ben"}
-# Bytes that two things must share before they are said to be alike: a third of a digest.
-ALIKE = 10
+# Bytes that two entries must share before they are said to be alike, a quarter of a digest; and of a word of all.
+ALIKE, WORD = 8, 4
 
 
 def public(server):
@@ -82,14 +82,32 @@ def heads(w):
     return found
 
 
+def own(groups):
+    """The entries without the words that all of them have: a byte of chance beside a word tells nobody apart."""
+    entries = [entry for group in groups for entry in group]
+    words = set.intersection(*({e[i:i + WORD] for i in range(len(e) - WORD + 1)} for e in entries))
+
+    def rest(entry):
+        of_word = bytearray(len(entry))
+        for i in range(len(entry) - WORD + 1):
+            if entry[i:i + WORD] in words:
+                of_word[i:i + WORD] = bytes([1] * WORD)
+        return [bytes(entry[i] for i in run) for word, run in
+                itertools.groupby(range(len(entry)), of_word.__getitem__) if not word]
+
+    return [[rest(entry) for entry in group] for group in groups]
+
+
 def shared(a, b):
-    """The stretches of bytes that two things have in common."""
-    parts = {a[i:i + ALIKE] for i in range(len(a) - ALIKE + 1)}
-    return {b[i:i + ALIKE] for i in range(len(b) - ALIKE + 1)} & parts
+    """The stretches of bytes that two entries have in common, each given by its runs."""
+    def stretches(runs):
+        return {run[i:i + ALIKE] for run in runs for i in range(len(run) - ALIKE + 1)}
+    return stretches(a) & stretches(b)
 
 
 def told_apart(groups):
     """Stretches that entries of one stream share and entries of different streams do not: what would group them."""
+    groups = own(groups)
     within = set().union(*(shared(a, b) for g in groups for a, b in itertools.combinations(g, 2)))
     across = set().union(*(shared(a, b) for g, h in itertools.combinations(groups, 2) for a in g for b in h))
     return within - across

@@ -11,10 +11,15 @@
 //! follows is about the others.
 //!
 //! An answer ends well (`complete`) or its connection breaks: a reader cannot mistake a part for the
-//! whole. Either way a closing record with the rows that were handed over is in the trail before the
-//! end is.
+//! whole. The body ends well only after a piece that says so, so that a sender who gives up, for whatever
+//! reason, breaks it by saying nothing. Either way a closing record with the rows that were handed over is in
+//! the trail before the end is.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -69,7 +74,14 @@ impl From<Failure> for Stop {
     }
 }
 
-type Pieces = mpsc::Sender<Result<Bytes, Failure>>;
+/// What the sender hands over.
+enum Piece {
+    Bytes(Bytes),
+    /// Everything is there; nothing follows.
+    End,
+}
+
+type Pieces = mpsc::Sender<Result<Piece, Failure>>;
 
 /// An answer that is made whole before its first byte goes out: its bytes and rows.
 pub(super) type Whole = (Bytes, u64);
@@ -117,11 +129,11 @@ impl Answer {
         let service = Arc::clone(&self.service);
         // It ends with the reader, at the latest after a stall.
         service.apart(move || self.run(&pieces));
-        let first = queue.recv().await;
-        let first = first.unwrap_or_else(|| Err(Failure::internal("an answer ended unsaid")))?;
+        let first = queue.recv().await.unwrap_or_else(|| Err(unsaid()))?;
         Ok(Body::from_stream(PieceStream {
             first: Some(first),
             queue,
+            broken: false,
         }))
     }
 
@@ -166,10 +178,14 @@ impl Answer {
         self.deed.outcome = outcome.to_owned();
         self.deed.rows = Some(rows);
         let closed = self.service.trail.write_blocking(self.deed);
-        if let Some(failure) = failure.or(closed.err()) {
-            // The error breaks the connection off; a reader that is gone needs none.
+        let last = match failure.or(closed.err()) {
+            Some(failure) => Some(Err(failure)),
+            None => (outcome == "complete").then_some(Ok(Piece::End)),
+        };
+        if let Some(last) = last {
+            // A reader that is gone needs none, and whoever does not take it is broken off.
             let threads = &self.service.threads;
-            drop(threads.wait_for(limits::READER_STALL, pieces.send(Err(failure))));
+            drop(threads.wait_for(limits::READER_STALL, pieces.send(last)));
         }
         let elapsed = self.service.clock.mono_ns().saturating_sub(self.begun_ns);
         self.service.metrics.answered(self.format.word(), elapsed);
@@ -184,7 +200,7 @@ impl Answer {
                 return Ok(());
             }
             let threads = &self.service.threads;
-            match threads.wait_for(limits::READER_STALL, pieces.send(Ok(bytes))) {
+            match threads.wait_for(limits::READER_STALL, pieces.send(Ok(Piece::Bytes(bytes)))) {
                 Some(Ok(())) => Ok(()),
                 _ => Err(Stop::Reader),
             }
@@ -402,20 +418,35 @@ impl OpenRows {
 
 /// The pieces as a body.
 struct PieceStream {
-    first: Option<Bytes>,
-    queue: mpsc::Receiver<Result<Bytes, Failure>>,
+    first: Option<Piece>,
+    queue: mpsc::Receiver<Result<Piece, Failure>>,
+    /// The failure was given.
+    broken: bool,
+}
+
+/// The sender left without a word: it gave a reader up that took nothing, or it crashed.
+fn unsaid() -> Failure {
+    Failure::internal("an answer was broken off")
 }
 
 impl futures_core::Stream for PieceStream {
     type Item = Result<Bytes, Failure>;
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        match self.first.take() {
-            Some(first) => std::task::Poll::Ready(Some(Ok(first))),
-            None => self.queue.poll_recv(cx),
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.broken {
+            return Poll::Ready(None);
         }
+        let next = match self.first.take() {
+            Some(first) => Ok(first),
+            None => std::task::ready!(self.queue.poll_recv(cx)).unwrap_or_else(|| Err(unsaid())),
+        };
+        Poll::Ready(match next {
+            Ok(Piece::Bytes(bytes)) => Some(Ok(bytes)),
+            Ok(Piece::End) => None,
+            Err(failure) => {
+                self.broken = true;
+                Some(Err(failure))
+            }
+        })
     }
 }

@@ -1,9 +1,9 @@
-//! R11: a thousand random edits of a folder's files, by somebody who knows no key: files that go, change
+//! R11: thousands of random edits of a folder's files, by somebody who knows no key: files that go, change
 //! places, appear twice or under another name, are cut, grow, or are those of yesterday.
 //!
 //! The checker is asked, and the parts at their start. An edit after which every part says what it said
 //! before is harmless (an idle mark cut off, two equal files exchanged). One edit the folder alone cannot
-//! tell: all of it set back at once. For that there is the witness (`node/src/witness.rs`).
+//! tell: all of it set back at once. For that there is the witness (`node/src/witness_file.rs`).
 
 use chordae_base::{
     Outcome,
@@ -25,8 +25,8 @@ use crate::{
 const PARTS: [Part; 3] = [Part::Links, Part::Trail, Part::Ledger];
 /// Names below which edits happen.
 const PLACES: [&str; 4] = ["chunks", "links", "ledger", "trail"];
-/// Edits of the two forms.
-const EDITS: (u64, u64) = (120, 1000);
+/// Edits of the two forms; a thousand take some seconds.
+const EDITS: (u64, u64) = (1000, 10_000);
 
 /// Runs the row.
 ///
