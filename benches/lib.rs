@@ -4,7 +4,9 @@
 //! main ─▶ setting ─▶ stages/ingest ─▶ load (our client) ══TCP══▶ server, a child process: chordae | peers/bare
 //!                    │                  └─ audit: the disk holds what was acknowledged, or no figure
 //!                    ├▶ stages/seal   ─▶ material: record 100, cut on the grid
-//!                    └▶ stages/window ─▶ material, sealed, linked and anchored
+//!                    ├▶ stages/window ─▶ material, sealed, linked and anchored
+//!                    ├▶ stages/verify ─▶ the same by thousands, beside b3sum
+//!                    └▶ paper         ─▶ a published evaluation, done again
 //! ```
 //!
 //! The argument: a figure alone says nothing about a program, because it says more about the machine and
@@ -18,6 +20,7 @@ pub mod certs;
 pub mod load;
 pub mod machine;
 pub mod material;
+pub mod paper;
 pub mod peers;
 pub mod server;
 pub mod setting;

@@ -1,4 +1,4 @@
-//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all|peers|serve|idle|ward|flood]`: measures and prints.
+//! `cargo run --release -p chordae-benches -- [ingest|seal|window|all|verify|paper|peers|serve|idle|ward|flood|ledger]`: measures and prints.
 
 use std::{
     env,
@@ -14,12 +14,12 @@ use chordae_base::{
 use chordae_benches::{
     machine,
     material::Material,
-    peers, server,
+    paper, peers, server,
     setting::{Setting, Stage, USAGE},
     stages::{
         flood, idle,
         ingest::{self, Place},
-        seal, ward, window,
+        ledger, seal, verify, ward, window,
     },
 };
 
@@ -87,7 +87,19 @@ fn measure(setting: &Setting) -> Outcome<()> {
                 Some(ward::run(&place, devices, seconds(60))?)
             }
             Stage::Flood => Some(flood::run(&place, rounds(flood::ROUNDS), seconds(3))?),
-            Stage::Seal | Stage::Window => None,
+            Stage::Ledger => {
+                let (rounds, seconds) = (rounds(ledger::ROUNDS), seconds(3));
+                let entries = setting.entries.unwrap_or(ledger::ENTRIES);
+                let results = &setting.results;
+                Some(ledger::run(
+                    &place, rounds, seconds, entries, results, &about,
+                )?)
+            }
+            Stage::Paper => {
+                let most = setting.chunks.unwrap_or(paper::LONGEST);
+                Some(paper::run(&place, most, &setting.results, &about)?)
+            }
+            Stage::Seal | Stage::Window | Stage::Verify => None,
         };
         if let Some(report) = report {
             say(&report)?;
@@ -98,8 +110,13 @@ fn measure(setting: &Setting) -> Outcome<()> {
             None => material.insert(Material::load(setting.record.as_deref())?),
         };
         say(&match stage {
-            Stage::Seal => seal::run(material, setting.rounds.unwrap_or(seal::ROUNDS), &clock)?,
-            _ => window::run(material, setting.rounds.unwrap_or(window::ROUNDS), &place)?,
+            Stage::Seal => seal::run(material, rounds(seal::ROUNDS), &clock)?,
+            Stage::Verify => {
+                let chunks = setting.chunks.unwrap_or(verify::CHUNKS);
+                let size = (rounds(verify::ROUNDS), chunks);
+                verify::run(material, size, &place, &setting.results, &about)?
+            }
+            _ => window::run(material, rounds(window::ROUNDS), &place)?,
         })?;
     }
     say(&format!("load at the end: {}", machine::load()))

@@ -143,12 +143,48 @@ impl Material {
             .slots
             .get(index)
             .ok_or_else(|| Failure::internal("no such slot"))?;
+        self.meta_of(index as u64, limits::SLOT_NS_DEFAULT, rows, prev)
+    }
+
+    /// The chunk with an index of a stream that plays the record over and over, in slots of another
+    /// length (a multiple of ten seconds, of which a minute is one): what is sealed as it.
+    ///
+    /// # Errors
+    /// None for a record of a whole number of samples a second.
+    pub fn piece(&self, index: u64, slot_ns: i64, prev: Digest) -> Outcome<(ChunkMeta, ChunkRows)> {
+        let all: usize = self.slots.iter().map(ChunkRows::len).sum();
+        let each = self.slots.first().map_or(1, ChunkRows::len).max(1);
+        let rate = u64::from(self.rate.num()) / u64::from(self.rate.den());
+        let count = (slot_ns / SECOND_NS).unsigned_abs() * rate;
+        let columns = self.slots.first().map_or(0, |slot| slot.leads.len());
+        let mut rows = ChunkRows {
+            times: Vec::new(),
+            leads: vec![Vec::new(); columns],
+        };
+        for k in index * count..(index + 1) * count {
+            rows.times.push(START_NS + self.rate.after_ns(k)?);
+            let at = usize::try_from(k).unwrap_or(0) % all.max(1);
+            let slot = self.slots.get(at / each);
+            for (lead, to) in rows.leads.iter_mut().enumerate() {
+                to.extend(slot.and_then(|s| s.leads.get(lead)?.get(at % each)));
+            }
+        }
+        Ok((self.meta_of(index, slot_ns, &rows, prev)?, rows))
+    }
+
+    fn meta_of(
+        &self,
+        index: u64,
+        slot_len_ns: i64,
+        rows: &ChunkRows,
+        prev: Digest,
+    ) -> Outcome<ChunkMeta> {
         let (first_ns, last_ns) = match (rows.times.first(), rows.times.last()) {
             (Some(first), Some(last)) => (*first, *last),
             _ => return Err(Failure::internal("an empty slot")),
         };
-        let slot_start_ns = slot_start(first_ns, limits::SLOT_NS_DEFAULT);
-        let slot_end_ns = slot_start_ns + limits::SLOT_NS_DEFAULT;
+        let slot_start_ns = slot_start(first_ns, slot_len_ns);
+        let slot_end_ns = slot_start_ns + slot_len_ns;
         let second = |t: i64| ((t - START_NS) / SECOND_NS).unsigned_abs();
         Ok(ChunkMeta {
             boot: 1,
@@ -159,7 +195,7 @@ impl Material {
             did: DID,
             end_ns: slot_end_ns.min(last_ns + self.rate.after_ns(1)?),
             first_ns,
-            index: index as u64,
+            index,
             jitter_ns: (0, 0),
             lane: Lane::Live,
             leads: self.leads.clone(),
@@ -171,7 +207,7 @@ impl Material {
             received: (first_ns, slot_end_ns),
             rows: u32::try_from(rows.len()).unwrap_or(u32::MAX),
             seq: (second(first_ns), second(last_ns)),
-            slot_len_ns: limits::SLOT_NS_DEFAULT,
+            slot_len_ns,
             slot_start_ns,
             v: 1,
         })

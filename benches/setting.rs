@@ -6,23 +6,32 @@ use chordae_base::{Failure, Outcome};
 
 /// What `--help` and a wrong command line print.
 pub const USAGE: &str = "\
-usage: chordae-benches [ingest|seal|window|all|peers|serve|idle|ward|flood] [--rounds N] [--seconds S]
-                       [--devices N] [--dir DIR] [--record PATH.hea] [--results DIR]
+usage: chordae-benches [ingest|seal|window|all|verify|paper|peers|serve|idle|ward|flood|ledger] [--rounds N]
+                       [--seconds S] [--devices N] [--entries N] [--chunks N] [--dir DIR] [--record PATH.hea]
+                       [--results DIR]
 
   ingest   acknowledged frames/s of the MQTT door and its log, beside bare TCP and fdatasync
   seal     MB/s and bits per sample of sealing, beside zstd and beside copying and hashing
   window   a verified window of ten seconds, beside reading the same rows without any check
   all      these three (the default)
+  verify   the checker over 8,640 chunks, beside b3sum on the same files; writes verify.md and .svg
+  paper    the published evaluation done again: ledger reads, bytes and time to verify a stream by three schemes,
+           storage, operation counts, features; writes paper.md and plots
   peers    ingest of ours and of others, side by side, with what their acknowledgements mean; writes
            peers-ingest.md and .svg
   serve    windows over HTTP and TLS of ours and of others, side by side; writes peers-serve.md and .svg
   idle     memory of 10,000 idle TLS connections
   ward     2,000 devices at a frame a second into all of chordae, while it seals
   flood    what 50 good devices feel of one that floods
+  ledger   durable signed events/s and their latency, beside fdatasync of the same bytes; appends, look-ups and
+           the start of a log that grows; writes ledger.md and ledger.svg
 
-  --rounds N     interleaved rounds of each (default 5 of ingest and flood, 3 of peers and serve, 15 of the others)
-  --seconds S    measured seconds of a round of ingest, peers, serve, ward and flood, 1 to 60 (default 3, of ward 60)
+  --rounds N     interleaved rounds of each (default 5 of ingest, verify and flood, 3 of peers, serve and ledger,
+                 15 of seal and window)
+  --seconds S    measured seconds of a round of ingest, peers, serve, ward, flood and ledger, 1 to 60 (default 3, of ward 60)
   --devices N    devices of idle and ward
+  --entries N    length that the log of ledger grows to, 200000 to 100000000 (default 200000)
+  --chunks N     chunks of verify; of paper the longest stream, at least 100 (default 8640)
   --dir DIR      where the logs and chunks of the run lie, on the disk to be measured
                  (default: beside this program); a folder is made in it and removed
   --results DIR  where result files are written (default benches/results)
@@ -39,6 +48,10 @@ pub enum Stage {
     Seal,
     /// A chunk to a verified window.
     Window,
+    /// Chunks to a verdict.
+    Verify,
+    /// The published evaluation.
+    Paper,
     /// Side by side with others.
     Peers,
     /// Windows side by side with others.
@@ -49,6 +62,8 @@ pub enum Stage {
     Ward,
     /// One device too fast.
     Flood,
+    /// The ledger and its index.
+    Ledger,
 }
 
 /// What to measure.
@@ -62,6 +77,10 @@ pub struct Setting {
     pub seconds: Option<u64>,
     /// Devices of idle and ward; `None`: as many as the goal says.
     pub devices: Option<usize>,
+    /// Length that the log of ledger grows to; `None`: a short one.
+    pub entries: Option<usize>,
+    /// Chunks of verify and of the longest stream of paper; `None`: as many as the goal says.
+    pub chunks: Option<u64>,
     /// Where result files go.
     pub results: PathBuf,
     /// Where files go.
@@ -81,6 +100,8 @@ impl Setting {
             rounds: None,
             seconds: None,
             devices: None,
+            entries: None,
+            chunks: None,
             results: "benches/results".into(),
             dir: None,
             record: None,
@@ -96,14 +117,21 @@ impl Setting {
                 "seal" => setting.stages.push(Stage::Seal),
                 "window" => setting.stages.push(Stage::Window),
                 "all" => setting.stages.extend(ALL),
+                "verify" => setting.stages.push(Stage::Verify),
+                "paper" => setting.stages.push(Stage::Paper),
                 "peers" => setting.stages.push(Stage::Peers),
                 "serve" => setting.stages.push(Stage::Serve),
                 "idle" => setting.stages.push(Stage::Idle),
                 "ward" => setting.stages.push(Stage::Ward),
                 "flood" => setting.stages.push(Stage::Flood),
+                "ledger" => setting.stages.push(Stage::Ledger),
                 "--rounds" => setting.rounds = Some(number(&value()?, 1, 1000)?),
                 "--seconds" => setting.seconds = Some(number(&value()?, 1, 60)? as u64),
                 "--devices" => setting.devices = Some(number(&value()?, 1, 15_000)?),
+                "--entries" => {
+                    setting.entries = Some(number(&value()?, 200_000, 100_000_000)?);
+                }
+                "--chunks" => setting.chunks = Some(number(&value()?, 1, 8640)? as u64),
                 "--results" => setting.results = value()?.into(),
                 "--dir" => setting.dir = Some(value()?.into()),
                 "--record" => setting.record = Some(value()?.into()),
@@ -149,6 +177,7 @@ mod tests {
             "--rounds 0",
             "--seconds 61",
             "--seconds x",
+            "--entries 10",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -88,6 +88,8 @@ pub const CLOSED_SLOTS_MAX: usize = 1024;
 pub const COMMIT_CODES_MAX: u64 = 16 * 1024 * 1024;
 /// Sealed chunks handed to storage in one commit: one link sync covers them.
 pub const COMMIT_CHUNKS_MAX: usize = 64;
+/// Links that a rebuild writes and syncs at a time.
+pub const REBUILD_LINKS_AT_ONCE: usize = 16_384;
 /// Payload bytes kept in memory for open buckets; older ones are read from the WAL at the seal.
 pub const PAYLOAD_CACHE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
@@ -110,8 +112,12 @@ pub const WAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 pub const WAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Doors stop taking data below this much free disk (or 3/4 of the WAL's bound, if that is more).
 pub const DISK_FREE_MIN: u64 = 2 * 1024 * 1024 * 1024;
-/// Bytes of a small journal's segment (links, registry, trail, quarantine).
+/// Zeros that a log of all that arrives writes ahead at a time: some thousand frames; each time costs one more sync.
+pub const WAL_ROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a small journal's segment (links, registry, trail, quarantine, outbox).
 pub const JOURNAL_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Zeros that a small journal writes ahead at a time: some hundred records.
+pub const JOURNAL_ROOM_BYTES: u64 = 64 * 1024;
 /// Records of quarantine that one request looks through.
 pub const ASIDE_SCANNED_MAX: u64 = 1_000_000;
 /// Bytes of one journal record.
@@ -281,8 +287,18 @@ pub const BRIDGE_SAY_EVERY: Duration = Duration::from_secs(60);
 pub const ENTRY_BYTES_MAX: usize = 65_535;
 /// Events of a block.
 pub const BLOCK_EVENTS_MAX: usize = 400;
+/// Entries of the ledger whose keys are kept in memory before they become a run of its index: about ten
+/// megabytes, and what a start reads again.
+pub const LEDGER_RUN_ENTRIES: u64 = 65_536;
 /// A did with new links is anchored at least this often.
 pub const ANCHOR_EVERY_NS: i64 = 10 * SECOND_NS;
+/// Streams up to which each head is anchored by an event of its own; with more of them the log would grow with
+/// streams rather than with time.
+pub const HEADS_ALONE_STREAMS: usize = 1_000;
+/// Heads that one event anchors: 256 KiB of tags and digests, and as many look-ups before it enters.
+pub const HEADS_TOGETHER_MAX: usize = 4_096;
+/// Sets of such heads that the ledger keeps in memory: about half a megabyte each with their tree.
+pub const HEAD_SETS_KEPT: usize = 16;
 /// `audit-head` at least this often.
 pub const AUDIT_EVERY_NS: i64 = 3600 * SECOND_NS;
 /// Logs that one witness follows.
@@ -291,6 +307,8 @@ pub const WITNESS_LOGS_MAX: usize = 1024;
 pub const WITNESS_PROOF_MAX: usize = 63;
 /// Bytes of a request to a witness: a checkpoint, and before it the old size and the proof.
 pub const WITNESS_REQUEST_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 4096;
+/// Keys that a trust file retires; readers in other languages bound them alike.
+pub const RETIRED_KEYS_MAX: usize = 4096;
 /// Pairs of notes that a witness keeps as evidence, of each kind; what comes later is only said in its log.
 pub const WITNESS_EVIDENCE_MAX: usize = 256;
 

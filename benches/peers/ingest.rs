@@ -183,7 +183,7 @@ pub fn run(
                 fine(f.p99_ms.median()),
                 short(f.server_us.median())
             ),
-            disk: peer.disk,
+            dark: peer.disk,
         };
         plots.push((name, rows().map(bar).collect()));
     }

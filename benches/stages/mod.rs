@@ -3,7 +3,9 @@
 pub mod flood;
 pub mod idle;
 pub mod ingest;
+pub mod ledger;
 pub mod seal;
+pub mod verify;
 pub mod ward;
 pub mod window;
 

@@ -308,7 +308,9 @@ fn anchored(link: &Link) -> Outcome<(BundleAnchor, TrustFile)> {
         policy: trust::policy_text(&TrustedLog::new(ORIGIN, &log.sign_public())?),
         providers: vec![provider.public("provider", Role::Provider)],
         sequencers: vec![sequencer.public("sequencer", Role::Sequencer)],
+        retired: Vec::new(),
         ca: None,
     };
-    Ok((BundleAnchor { entry, proof }, trust))
+    let head = None;
+    Ok((BundleAnchor { entry, proof, head }, trust))
 }

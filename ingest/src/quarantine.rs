@@ -26,11 +26,7 @@ impl Quarantine {
     /// # Errors
     /// `Damaged`, naming file and offset; `Io`.
     pub fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> Outcome<Self> {
-        let settings = Settings {
-            dir,
-            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: limits::RECORD_BYTES_MAX,
-        };
+        let settings = Settings::small(dir, limits::RECORD_BYTES_MAX);
         let Opened { journal, torn } = Journal::open(disk, settings)?;
         if let Some(torn) = torn {
             tracing::warn!(

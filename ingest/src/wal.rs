@@ -52,13 +52,8 @@ impl Wal {
     /// # Errors
     /// `Damaged`, naming file and offset; `Io`.
     pub fn open(disk: Arc<dyn Disk>, settings: WalSettings) -> Outcome<(Self, Option<TornTail>)> {
-        let settings = Settings {
-            dir: settings.dir,
-            segment_bytes: settings.segment_bytes,
-            record_bytes_max: limits::RECORD_BYTES_MAX,
-        };
+        let settings = Settings::large(settings.dir, settings.segment_bytes);
         let Opened { journal, torn } = Journal::open(disk, settings)?;
-        let journal = journal.reserving();
         Ok((Self { journal }, torn))
     }
 

@@ -335,35 +335,36 @@ pub(crate) struct Log {
 
 impl query::Ledger for Log {
     fn session(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>> {
-        self.ledger
-            .session(sid)
-            .map(|at| self.ledger.entry(at))
-            .transpose()
+        let at = self.ledger.session(sid)?;
+        at.map(|at| self.ledger.entry(at)).transpose()
     }
 
     fn revoked(&self, sid: &[u8; 32]) -> Outcome<bool> {
-        Ok(self.ledger.revoked(sid))
+        self.ledger.revoked(sid)
     }
 
     fn anchor(&self, did: &Did, at_least: u64) -> Outcome<Option<query::Anchor>> {
         let Some(head) = self.catalogue.head(did) else {
             return Ok(None);
         };
-        let Some(anchor) = self.ledger.anchored(did, at_least, head.index) else {
+        let Some(anchor) = self.ledger.anchored(did, at_least, head.index)? else {
             return Ok(None);
         };
-        let entry = self.ledger.entry(anchor.leaf_index)?;
         let proof = self.ledger.receipt(anchor.leaf_index)?;
         Ok(Some(query::Anchor {
             index: anchor.index,
-            entry,
+            way: anchor.way(did)?,
+            entry: anchor.entry,
             proof,
         }))
     }
 
     fn anchored(&self, did: &Did, at_least: u64) -> Outcome<bool> {
-        let head = self.catalogue.head(did);
-        Ok(head.is_some_and(|h| self.ledger.anchored(did, at_least, h.index).is_some()))
+        let Some(head) = self.catalogue.head(did) else {
+            return Ok(false);
+        };
+        let anchor = self.ledger.anchored(did, at_least, head.index)?;
+        Ok(anchor.is_some())
     }
 
     fn submit(&self, entry: Bytes) -> Outcome<u64> {
@@ -371,7 +372,10 @@ impl query::Ledger for Log {
     }
 
     fn file(&self, path: &LedgerPath) -> Outcome<Bytes> {
-        self.ledger.file(&path.text())
+        match path {
+            LedgerPath::Heads { root } => self.ledger.heads(root),
+            _ => self.ledger.file(&path.text()),
+        }
     }
 }
 
@@ -383,8 +387,7 @@ pub(crate) struct Records {
 
 impl query::Sessions for Records {
     fn put(&self, sid: &[u8; 32], record: &[u8]) -> Outcome<()> {
-        self.directory
-            .put(sid, record, || Ok(self.ledger.revoked(sid)))
+        self.directory.put(sid, record, || self.ledger.revoked(sid))
     }
 
     fn get(&self, sid: &[u8; 32]) -> Outcome<Option<Bytes>> {

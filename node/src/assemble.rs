@@ -415,6 +415,7 @@ fn cadence(settings: &Settings) -> Cadence {
     Cadence {
         anchor_every_ns: settings.anchor_ns().unsigned_abs(),
         audit_every_ns: limits::AUDIT_EVERY_NS.unsigned_abs(),
+        alone_streams: settings.ledger.heads_alone,
     }
 }
 

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod device;
+mod offline;
 mod report;
 mod session;
 
 pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
+pub use offline::{CompletionsArgs, ManArgs, RebuildArgs, RotateArgs};
 pub use report::{ReportArgs, TrailArgs, TrailFormat};
 pub use session::{
     GrantArgs, InventoryCommand, InventoryKeyArgs, InventoryPutArgs, SessionCommand,
@@ -109,12 +111,28 @@ pub enum Command {
         \x20             --follow https://ecg.example.org:8443\n\
         Exit: 0 it goes on from what was seen, 1 could not look, 3 the log was set back or shows two histories")]
     Witness(WitnessArgs),
+    /// Makes the links of a data folder anew from its chunk files and its ledger, and names what is lost for good.
+    #[command(
+        after_help = "Example:  chordae rebuild --data /var/lib/chordae && chordae verify /var/lib/chordae --trust trust.json\n\
+        The server is stopped meanwhile. Nothing that is there is written over, and nothing is made unless every\n\
+        chunk is what the ledger names; what is not is named.\n\
+        Exit: 0 made anew, 1 could not, 3 a chunk or the ledger is damaged, 4 made, newest chunks not anchored yet"
+    )]
+    Rebuild(RebuildArgs),
     /// A data folder that was set back, and is only read from.
     #[command(subcommand)]
     Rollback(RollbackCommand),
     /// Health, lag and the state of each stream.
     #[command(after_help = "Example:  chordae status --data /var/lib/chordae --json")]
     Status(StatusArgs),
+    /// Prints what a shell needs to complete commands.
+    #[command(after_help = "Example:  chordae completions bash > /etc/bash_completion.d/chordae")]
+    Completions(CompletionsArgs),
+    /// Writes the man pages.
+    #[command(
+        after_help = "Example:  chordae man --out /usr/local/share/man/man1 && man chordae-pull"
+    )]
+    Man(ManArgs),
 }
 
 /// Where the running server is, for an operator: on this machine, or elsewhere with an operator's key.
@@ -279,6 +297,14 @@ pub enum KeyCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Replaces a key of the installation; the ledger records it, and the old one counts no more from there on.
+    #[command(
+        after_help = "Examples:  chordae key rotate --role provider --data DIR && chordae trust export --data DIR --out trust.json\n\
+        \x20          chordae key rotate --role witness --name w1 --vkey w1.example.org+11c0...+BK... --data DIR\n\
+        The server is stopped meanwhile. What the old key signed stays good. Readers need the new trust file; who\n\
+        checks a whole ledger follows provider and sequencer with the old one."
+    )]
+    Rotate(RotateArgs),
 }
 
 /// `chordae trust`.

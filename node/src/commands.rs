@@ -19,7 +19,10 @@ mod gateway;
 pub mod init;
 mod inventory;
 pub(crate) mod key;
+mod manager;
+mod manual;
 pub mod pull;
+mod rebuild;
 mod report;
 pub mod serve;
 pub mod session;
@@ -45,6 +48,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Device(args) => device::run(args).await,
         Command::Party(args) => admin::party(args).await,
         Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),
+        Command::Key(cli::KeyCommand::Rotate(args)) => key::rotate(&args),
         Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),
         Command::Trust(cli::TrustCommand::Policy { data, policy }) => {
             key::policy(&data, policy.as_deref())
@@ -55,12 +59,15 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Inventory(args) => inventory::run(args).await,
         Command::Pull(args) => pull::run(&args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Rebuild(args) => rebuild::run(&args),
         Command::Report(args) => report::run(&args).await,
         Command::Trail(args) => trail::run(&args).await,
         Command::Token(args) => key::token(&args),
         Command::Tamper(args) => verify::tamper(&args),
         Command::Rollback(args) => admin::rollback(args).await,
         Command::Status(args) => admin::status(&args).await,
+        Command::Completions(args) => manual::completions(args.shell),
+        Command::Man(args) => manual::pages(&args.out),
     }
 }
 

@@ -314,5 +314,13 @@ fn invite(stage: &Stage) {
     let data = stage.server.home().root().display();
     say(format!("try         chordae status --data {data}"));
     say(format!("            chordae stream list --data {data}"));
+    if let Some(addr) = stage.server.address("http-plain") {
+        let trust = stage.server.home().key("trust.json");
+        let (key, trust) = (stage.patient.display(), trust.display());
+        say(format!(
+            "            a browser at http://{addr}/ shows Ann her own streams"
+        ));
+        say(format!("            (key file {key}, trust file {trust})"));
+    }
     commands::say("            Ctrl-C ends the streams and shows the rest");
 }

@@ -64,6 +64,19 @@ pub(crate) fn named_by(home: &Folder, trust: TrustFile) -> Outcome<Keyring> {
         log: keys(log)?,
         trust,
     };
+    for (keys, file) in [
+        (&ring.provider, provider),
+        (&ring.sequencer, sequencer),
+        (&ring.log, log),
+    ] {
+        ring.trust.in_force(&keys.key_id(), u64::MAX).map_err(|e| {
+            let (path, why) = (home.key(file), e.why);
+            Failure::refused(format!(
+                "{}: {why}; bring back the file of its successor",
+                path.display()
+            ))
+        })?;
+    }
     if !named(&ring.trust.providers, &ring.provider) {
         return Err(stranger(provider));
     }

@@ -38,6 +38,7 @@ mod paced;
 pub mod reading;
 mod remote_log;
 pub mod revocations;
+pub mod rotation;
 pub mod server;
 mod serving;
 pub mod settings;

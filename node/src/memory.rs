@@ -24,7 +24,6 @@ use chordae_base::{
     DeviceId, Failure, Outcome,
     seams::{Disk, write_atomic},
 };
-use chordae_chain::checkpoint;
 use chordae_ingest::core::ports::Checkpoints;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -99,7 +98,7 @@ impl Memory {
 
     fn judge(&self, told: &Remembered) -> Outcome<Option<String>> {
         let Remembered { by, checkpoint } = told;
-        let seen = match checkpoint::open(checkpoint, self.ledger.trusted_log()) {
+        let seen = match self.ledger.known(checkpoint) {
             Ok(seen) => seen,
             Err(e) => {
                 let why = e.why;

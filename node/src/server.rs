@@ -41,6 +41,7 @@ use crate::{
     observe::{self, Readiness},
     reading::{Opening, ReadServer},
     revocations::Revocations,
+    rotation,
     serving::{self, Hosts, Peer},
     settings::Settings,
     status::StatusSource,
@@ -149,6 +150,10 @@ impl Server {
         let (clock, disk) = (Arc::clone(&seams.clock), Arc::clone(&seams.disk));
         let (entropy, metrics2) = (Arc::clone(&seams.entropy), metrics.clone());
         let built = apart(move || {
+            // A change of a key that a crash cut off: nothing is signed before it is done.
+            for changed in rotation::finish(&home2, &seams)? {
+                tracing::info!(?changed, "finished the change of a key");
+            }
             let keys = keyring::open(&home2)?;
             assemble::start(&home2, keys, &settings2, &seams, &metrics2, &ready2)
         })
@@ -311,6 +316,12 @@ impl Server {
             () = self.house.ingest.ended() => {}
             () = self.house.exchange.ended() => {}
         }
+    }
+
+    /// Whether the windower answers: all that is acknowledged goes through it.
+    pub async fn alive(&self) -> bool {
+        let feed = self.house.feed.clone();
+        apart(move || feed.status()).await.is_ok()
     }
 
     /// Completes when a gateway remembers what the ledger does not begin with, and says why: the process is to end

@@ -130,6 +130,12 @@ pub struct Chunks {
 pub struct Ledger {
     /// Longest time from a link to its anchor, seconds.
     pub anchor_seconds: u32,
+    /// Events that close a block.
+    pub block_events: usize,
+    /// Longest wait of a block's first event for more, milliseconds.
+    pub block_wait_ms: u32,
+    /// Streams up to which each head is anchored by an event of its own.
+    pub heads_alone: usize,
     /// Whether anybody may read the log's entries over HTTP.
     pub public_entries: bool,
     /// File outside the data folder that keeps the newest checkpoint; empty for none.
@@ -226,6 +232,9 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             anchor_seconds: 10,
+            block_events: limits::BLOCK_EVENTS_MAX,
+            block_wait_ms: 0,
+            heads_alone: limits::HEADS_ALONE_STREAMS,
             public_entries: true,
             witness: String::new(),
             witness_ca: String::new(),
@@ -284,7 +293,7 @@ impl Settings {
                 "chunks.slot-seconds must be a multiple of 10 from 10 to 3600",
             ));
         }
-        let bounds: [(&str, u64, u64, u64); 4] = [
+        let bounds: [(&str, u64, u64, u64); 6] = [
             ("wal.max-bytes", self.wal.max_bytes, 256 << 20, 1 << 40),
             (
                 "wal.segment-bytes",
@@ -297,6 +306,18 @@ impl Settings {
                 self.ledger.anchor_seconds.into(),
                 1,
                 3600,
+            ),
+            (
+                "ledger.block-events",
+                self.ledger.block_events as u64,
+                1,
+                limits::BLOCK_EVENTS_MAX as u64,
+            ),
+            (
+                "ledger.block-wait-ms",
+                self.ledger.block_wait_ms.into(),
+                0,
+                10_000,
             ),
             (
                 "chunks.oldest-days",
@@ -318,6 +339,15 @@ impl Settings {
     /// Slot length of new streams.
     pub fn slot_ns(&self) -> i64 {
         i64::from(self.chunks.slot_seconds) * SECOND_NS
+    }
+
+    /// When blocks of the ledger are closed.
+    pub fn blocks(&self) -> chordae_anchor::ledger::Cadence {
+        chordae_anchor::ledger::Cadence {
+            events: self.ledger.block_events,
+            wait: std::time::Duration::from_millis(self.ledger.block_wait_ms.into()),
+            ..Default::default()
+        }
     }
 
     /// Anchor interval.
@@ -412,6 +442,24 @@ mod tests {
             err.contains("mqtt.plain") && err.contains("loopback"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn blocks_are_closed_by_count_and_by_timer_within_bounds() {
+        let text = "[ledger]\nblock-events = 50\nblock-wait-ms = 20\n";
+        let blocks = Settings::parse(text, &[]).unwrap().blocks();
+        assert_eq!((blocks.events, blocks.wait.as_millis()), (50, 20));
+        assert_eq!(Settings::default().blocks(), Default::default());
+        for bad in [
+            "block-events = 0",
+            "block-events = 401",
+            "block-wait-ms = 10001",
+        ] {
+            let err = Settings::parse(&format!("[ledger]\n{bad}\n"), &[])
+                .unwrap_err()
+                .why;
+            assert!(err.contains("ledger.block-"), "{err}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use chordae_base::{
     Failure, Outcome, limits,
     seams::{Disk, write_atomic},
 };
-use chordae_chain::checkpoint::{self, Checkpoint};
+use chordae_chain::checkpoint::Checkpoint;
 
 /// Bytes of a checkpoint.
 const TEXT_MAX: u64 = limits::CHECKPOINT_BYTES_MAX as u64;
@@ -87,7 +87,7 @@ impl WitnessFile {
             Err(e) => return Err(Failure::io(format!("read {path}: {e}; {advice}"))),
         };
         let text = String::from_utf8(text).unwrap_or_default();
-        let seen = checkpoint::open(&text, ledger.trusted_log()).map_err(|e| {
+        let seen = ledger.known(&text).map_err(|e| {
             Failure::damaged(format!(
                 "{path} is no checkpoint of this log ({}); {advice}",
                 e.why

@@ -46,8 +46,16 @@ impl Committer {
         progress: &mut dyn FnMut(usize, usize),
         on_linked: OnLinked,
     ) -> Outcome<(Self, Arc<Catalogue>)> {
-        let (links, linked) = LinkJournal::open(Arc::clone(&disk), data_dir)?;
-        let store = ChunkStore::new(disk, data_dir);
+        let store = ChunkStore::new(Arc::clone(&disk), data_dir);
+        // Before the journal is opened, which makes an empty one: chunks come after links/, always.
+        if !LinkJournal::is_there(&*disk, data_dir)? && store.has_any()? {
+            return Err(Failure::damaged(format!(
+                "{} has chunks and no links: they were lost; bring them back, or make them anew: \
+                 chordae rebuild --data {0}",
+                data_dir.display()
+            )));
+        }
+        let (links, linked) = LinkJournal::open(disk, data_dir)?;
         let catalogue = Arc::new(Catalogue::fold(store.clone(), linked, progress));
         sweep(&store, &catalogue)?;
         Ok((

@@ -6,13 +6,15 @@
 //! ```
 //!
 //! `chunks/` and `links/` are the truth; the catalogue is folded from them at every start and keeps
-//! nothing of its own. [`commit`] is the one place that writes them, in that order.
+//! nothing of its own. [`commit`] is the one place that writes them, in that order; [`rebuild`] makes
+//! links anew that were lost.
 
 pub mod catalogue;
 pub mod commit;
 pub mod directory;
 mod history;
 pub mod links;
+pub mod rebuild;
 pub mod registry;
 pub mod store;
 mod sweep;

@@ -7,16 +7,21 @@
 //! After a failed write or sync nobody knows what of that commit is on the disk, so the journal is gone
 //! until the next start reads it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use chordae_base::{
     Did, Failure, FailureKind, Outcome,
     journal::{Journal, Settings},
-    limits::JOURNAL_SEGMENT_BYTES,
     seams::Disk,
 };
 use chordae_chain::link::Link;
+
+use crate::store::list;
 
 /// See the module.
 pub struct LinkJournal {
@@ -30,11 +35,22 @@ impl LinkJournal {
     /// # Errors
     /// `Damaged` with the place, for links that do not follow each other or bytes that are none; `Io`.
     pub fn open(disk: Arc<dyn Disk>, data_dir: &Path) -> Outcome<(Self, Vec<Link>)> {
-        let settings = Settings {
-            dir: data_dir.join("links"),
-            segment_bytes: JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: Link::BYTES,
-        };
+        Self::open_in(disk, Self::dir(data_dir))
+    }
+
+    /// Where the links of a data folder lie.
+    pub(crate) fn dir(data_dir: &Path) -> PathBuf {
+        data_dir.join("links")
+    }
+
+    /// Whether anything lies there. The folder alone is nothing: that is what a crash of the very first
+    /// start leaves.
+    pub(crate) fn is_there(disk: &dyn Disk, data_dir: &Path) -> Outcome<bool> {
+        Ok(!list(disk, &Self::dir(data_dir))?.is_empty())
+    }
+
+    pub(crate) fn open_in(disk: Arc<dyn Disk>, dir: PathBuf) -> Outcome<(Self, Vec<Link>)> {
+        let settings = Settings::small(dir, Link::BYTES);
         let opened = Journal::open(disk, settings).map_err(|e| e.during("links"))?;
         if let Some(torn) = opened.torn {
             // Never acknowledged as linked; their chunks are orphans now.

@@ -26,7 +26,6 @@ use bytes::Bytes;
 use chordae_base::{
     DeviceId, Did, Failure, KeyId, Outcome, StreamKey, StreamPlan,
     journal::{Journal, Settings},
-    limits,
     plan::{SlotRule, Tenure},
     seams::{Disk, Entropy, write_atomic},
 };
@@ -73,11 +72,7 @@ impl Registry {
         slot_ns: i64,
     ) -> Outcome<Self> {
         state::check_slot_len(slot_ns)?;
-        let settings = Settings {
-            dir: dir.join("log"),
-            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: RECORD_MAX,
-        };
+        let settings = Settings::small(dir.join("log"), RECORD_MAX);
         let journal = Journal::open(Arc::clone(&disk), settings)?.journal;
         let mut state = State::default();
         journal
@@ -130,7 +125,7 @@ impl Registry {
     }
 
     /// Lets it in or keeps it out. The doors look at their connections again within
-    /// [`limits::RECHECK_EVERY`].
+    /// [`chordae_base::limits::RECHECK_EVERY`].
     ///
     /// # Errors
     /// `NotFound`.
@@ -376,7 +371,8 @@ impl Registry {
             self.keep_identity(identity)?;
         }
         let journal = log.take().ok_or_else(|| {
-            Failure::io("the registry's log failed earlier; start the node again to change it")
+            // Not `Io`, which says that this change may hold.
+            Failure::busy("the registry's log failed earlier; start the node again to change it")
         })?;
         let (journal, _) = if journal.wants_roll() {
             journal.roll(&[bytes])?

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chordae_base::{
     Did, Failure, Outcome,
     limits::CHUNK_BYTES_MAX,
-    seams::{Disk, Stamp},
+    seams::{Disk, Entry, EntryKind, Stamp},
 };
 use chordae_chain::link::object_name;
 
@@ -52,6 +52,21 @@ impl ChunkStore {
     /// The folder of all chunks.
     pub fn root(&self) -> PathBuf {
         self.data_dir.join("chunks")
+    }
+
+    /// Whether there is a file of any stream.
+    pub(crate) fn has_any(&self) -> Outcome<bool> {
+        let mut dirs = vec![self.root()];
+        while let Some(dir) = dirs.pop() {
+            for entry in list(&*self.disk, &dir)? {
+                match entry.kind {
+                    EntryKind::File => return Ok(true),
+                    EntryKind::Dir => dirs.push(entry.path),
+                    EntryKind::Other => {}
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The file of a chunk.
@@ -133,6 +148,17 @@ impl ChunkStore {
 
     fn dir_of<'a>(&'a self, path: &'a Path) -> &'a Path {
         path.parent().unwrap_or(&self.data_dir)
+    }
+}
+
+/// What lies in a folder; nothing, if there is none.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Outcome<Vec<Entry>> {
+    match disk.list(dir) {
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        done => done.map_err(|err| Failure::os(format_args!("list {}", dir.display()), &err)),
     }
 }
 

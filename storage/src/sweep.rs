@@ -6,8 +6,6 @@
 //! removes it. A file *beyond* the next index cannot come from a crash; somebody took links away, and
 //! these files may be the only copy: that is damage, and nothing is touched.
 
-use std::io::ErrorKind;
-
 use chordae_base::{
     Did, Failure, Outcome,
     seams::{Entry, EntryKind},
@@ -16,7 +14,7 @@ use chordae_chain::link::parse_object_name;
 
 use crate::{
     catalogue::{Catalogue, Tip},
-    store::ChunkStore,
+    store::{ChunkStore, list},
 };
 
 /// Looks at every folder of the store; removes what is torn.
@@ -24,7 +22,7 @@ use crate::{
 /// # Errors
 /// `Damaged` for a file beyond the next index; `Io`.
 pub(crate) fn sweep(store: &ChunkStore, catalogue: &Catalogue) -> Outcome<()> {
-    for dir in list(store, &store.root())?
+    for dir in list(store.disk(), &store.root())?
         .iter()
         .filter(|e| e.kind == EntryKind::Dir)
     {
@@ -36,12 +34,12 @@ pub(crate) fn sweep(store: &ChunkStore, catalogue: &Catalogue) -> Outcome<()> {
             continue;
         };
         let tip = catalogue.tip(&did);
-        for thousand in list(store, &dir.path)? {
+        for thousand in list(store.disk(), &dir.path)? {
             // Folders below that of the next index hold only linked files.
             if thousand.kind != EntryKind::Dir || before(&thousand, tip.next_index / 1000) {
                 continue;
             }
-            for file in list(store, &thousand.path)? {
+            for file in list(store.disk(), &thousand.path)? {
                 one(store, &did, tip, &file)?;
             }
         }
@@ -73,7 +71,8 @@ fn one(store: &ChunkStore, did: &Did, tip: Tip, file: &Entry) -> Outcome<()> {
     };
     if index > tip.next_index {
         return Err(Failure::damaged(format!(
-            "{} exists but the links of its stream end at {}: links were lost; restore them",
+            "{} exists but the links of its stream end at {}: links were lost; bring them back, or move links/ away \
+             and make them anew: chordae rebuild",
             file.path.display(),
             tip.next_index
         )));
@@ -90,11 +89,4 @@ fn one(store: &ChunkStore, did: &Did, tip: Tip, file: &Entry) -> Outcome<()> {
         tracing::info!(file = %file.path.display(), "a chunk file waits for its link");
     }
     Ok(())
-}
-
-fn list(store: &ChunkStore, dir: &std::path::Path) -> Outcome<Vec<Entry>> {
-    match store.disk().list(dir) {
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        done => done.map_err(|err| Failure::os(format_args!("list {}", dir.display()), &err)),
-    }
 }

@@ -153,12 +153,13 @@ def r02(seed, short):
     with Ward(on="power", slot=10, also=fat, settings=log) as ward:
         points = survey(ward)
         ours = {p: n for p, n in points.items() if not any(w in p[1] for w in ("control.sock", "keys/"))}
-        chosen = [p for p in ours for _ in range(3)]
-        if short:
-            chosen = [rng.choice([p for p in ours if p[0] == op and where in p[1]] or [("any", where)])
-                      for op, where in NAMED.values()]
+        named = [rng.choice([p for p in ours if p[0] == op and where in p[1]] or [("any", where)]) for op, where in NAMED.values()]
+        # Every point once, and those of the order of truth three times.
+        chosen = named if short else [*ours, *named * 2]
         met = {}
-        for op, place in chosen:
+        for at, (op, place) in enumerate(chosen, 1):
+            if not short and at % 20 == 0:
+                print(f"   R02: point {at} of {len(chosen)}", flush=True)
             most = max(1, min(ours.get((op, place), 1) // 4, 40))
             # What this life does not come to, the next one does at the first occasion.
             for n in (rng.randint(1, most), 1, 1):

@@ -8,13 +8,18 @@ from rig import NOSYNC_BIN, Gone, Ward, seeds
 from score import Score
 
 
-def losses(ward, rng, n, how=("drop", "drop", "torn")):
-    """Cuts the power n times, at a random operation or just after a random while; how often at an operation."""
+def losses(ward, rng, n, how, control=False):
+    """Cuts the power n times, at a random operation or just after a random while; how often at an operation.
+
+    A control is cut only once it has acknowledged something in that life: else it may have nothing to lose.
+    """
     struck = 0
     for _ in range(n):
-        if rng.random() < 0.8:
-            ward.disk.cut("any", "-", rng.randint(1, rng.choice((3, 30, 300, 1500))), rng.choice(("before", "after")))
         try:
+            if control:
+                ward.again(10)
+            if rng.random() < 0.8:
+                ward.disk.cut("any", "-", rng.randint(1, rng.choice((3, 30, 300, 1500))), rng.choice(("before", "after")))
             if not ward.house.alive():
                 ward.house.start()
             reached = ward.disk.wait(rng.uniform(0.2, 2.5))
@@ -38,7 +43,7 @@ def campaign(score, binary, n, rng, how, control=False, lie=False):
         ward.house.end()
         if lie:
             ward.disk.say("lie on")
-        struck = losses(ward, rng, n, how)
+        struck = losses(ward, rng, n, how, control)
         return struck, ward.judge(score, control)
 
 

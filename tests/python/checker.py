@@ -48,7 +48,10 @@ def crc32c(data):
 
 
 def journal(folder):
-    """Payloads of a journal in order; raises ValueError at bytes that do not verify."""
+    """Payloads of a journal in order; raises ValueError at bytes that do not verify.
+
+    Zeros at the end of the newest segment are room for what comes next (formats.md 10).
+    """
     segments = sorted(pathlib.Path(folder).glob("*.log"))
     end = None
     for path in segments:
@@ -59,8 +62,8 @@ def journal(folder):
             raise ValueError(f"{path.name}: bad segment header")
         if end is not None and start != end:
             raise ValueError(f"{path.name}: segments are not contiguous")
-        at = 20
-        while at < len(data):
+        at, written = 20, len(data.rstrip(b"\0") if path == segments[-1] else data)
+        while at < written:
             size, mark, crc = struct.unpack(">IQI", data[at:at + 16]) if at + 16 <= len(data) else (1 << 40, 0, 0)
             payload = data[at + 16:at + 16 + size]
             if len(payload) != size or crc32c(struct.pack(">QIQ", start + at, size, mark) + payload) != crc:
@@ -244,6 +247,22 @@ def check_entry(entry, keys):
     return cbor2.loads(payload), header[4], state
 
 
+SIGNERS = {"block": "sequencer", "create-session": "patient", "revoke-session": "patient"}
+
+
+class Retired:
+    """Keys and the sizes up to which they count: in any role by the trust file, in the role that it names by the log."""
+
+    def __init__(self, trust):
+        self.sizes = {(None, bytes.fromhex(one["key"])): one["size"] for one in (trust or {}).get("retired", [])}
+
+    def add(self, role, key, size):
+        self.sizes.setdefault((role, key), size)
+
+    def until(self, role, key):
+        return min(self.sizes.get(of, 2**64) for of in ((None, key), (role, key)))
+
+
 def trusted_keys(folder, trust):
     """Key id -> public key; log key and origin come from the trust file alone."""
     identities = [json.loads(p.read_text()) for p in (folder / "registry/keys").glob("*.json")]
@@ -259,8 +278,8 @@ def trusted_keys(folder, trust):
 def check_checkpoint(note, trust, found):
     body, _, signatures = note.partition("\n\n")
     origin, size, root = (body + "\n").split("\n")[:3]
-    if trust:
-        vkey = next(w for line in trust["policy"].splitlines() if line.startswith("log ") for w in [line.split()[1]])
+    signers = set()
+    for vkey in (line.split()[1] for line in (trust or {"policy": ""})["policy"].splitlines() if line.startswith("log ")):
         name, key_hash, key = vkey.split("+", 2)
         raw = base64.b64decode(key)
         assert raw[0] == 1 and origin == name == trust["origin"]
@@ -268,27 +287,61 @@ def check_checkpoint(note, trust, found):
             who, text = line.removeprefix("— ").rsplit(" ", 1)
             blob = base64.b64decode(text)
             if who == name and blob[:4].hex() == key_hash and verified(raw[1:], (body + "\n").encode(), blob[4:]):
-                break
-        else:
-            found("ledger/checkpoint", "checkpoint-signature", "no signature of the trusted log key")
-    return int(size), base64.b64decode(root)
+                signers.add(hashlib.sha256(raw[1:]).digest())
+    if trust and not signers:
+        found("ledger/checkpoint", "checkpoint-signature", "no signature of the trusted log key")
+    return int(size), base64.b64decode(root), signers
+
+
+def anchored_by(folder, n, event, found):
+    """Tag and digest of each head that an entry anchors."""
+    if event["type"] == "add-data":
+        return [(event["tag"], event["digest"])]
+    if event["type"] != "add-heads":
+        return []
+    root = event["root"].hex()
+    path = folder / "ledger.heads" / root[:2] / root
+    if not path.is_file():
+        found(f"ledger.heads/{root[:2]}/{root}", "missing-file", f"named by entry {n}")
+        return []
+    raw = path.read_bytes()
+    heads = [(raw[at : at + 32], raw[at + 32 : at + 64]) for at in range(0, len(raw), 64)]
+    tags = [tag_ for tag_, _ in heads]
+    whole = len(raw) == 64 * event["count"] and tags == sorted(set(tags))
+    if not whole or tree_root([leaf_hash(tag_ + digest) for tag_, digest in heads]) != event["root"]:
+        found(f"ledger.heads/{root[:2]}/{root}", "log-root", f"not the heads that entry {n} anchors")
+        return []
+    return heads
 
 
 def check_ledger(folder, chains, trust, found):
     ledger = folder / "ledger"
-    size, root = check_checkpoint((ledger / "checkpoint").read_text(), trust, found)
+    size, root, signers = check_checkpoint((ledger / "checkpoint").read_text(), trust, found)
     entries = read_entries(ledger, size)
     hashes = [leaf_hash(e) for e in entries]
     check_tiles(ledger, hashes, found)
     if tree_root(hashes) != root:
         found("ledger/checkpoint", "log-root", "the entries do not give this root")
     keys, heads, heights, batch = trusted_keys(folder, trust), {}, [], []
-    previous = bytes(32)
+    previous, retired, changes = bytes(32), Retired(trust), []
     for n, entry in enumerate(entries):
         event, kid, state = check_entry(entry, keys)
+        if n >= retired.until(SIGNERS.get(event["type"], "provider"), kid):
+            state = "retired"
         if state == "bad" or (trust and state != "good"):
             found(f"ledger entry {n}", "entry-signature", state)
+        if event["type"] == "rotate-key" and state == "good":
+            if event["role"] == "provider" and event["old"] != kid:
+                found(f"ledger entry {n}", "entry-signature", "a provider's key is retired by itself only")
+            else:
+                changes.append(event)
         if event["type"] == "block":
+            # A change of keys is in force from the end of its batch on; those of logs are never followed.
+            for change in changes:
+                retired.add(change["role"], change["old"], n + 1)
+                if change["role"] in ("provider", "sequencer"):
+                    keys.setdefault(hashlib.sha256(change["new"]).digest(), change["new"])
+            changes = []
             want = {"height": len(heights), "prev": previous, "first": n - len(batch), "count": len(batch)}
             if any(event[k] != v for k, v in want.items()) or event["events_root"] != tree_root(batch) \
                     or not 1 <= len(batch) <= 400 or (heights and event["time_ms"] < heights[-1]):
@@ -297,11 +350,13 @@ def check_ledger(folder, chains, trust, found):
             previous, batch = hashes[n], []
         else:
             batch.append(hashes[n])
-        if event["type"] == "add-data":
-            if heads.setdefault(event["tag"], event["digest"]) != event["digest"]:
+        for tag_, digest in anchored_by(folder, n, event, found):
+            if heads.setdefault(tag_, digest) != digest:
                 found(f"ledger entry {n}", "fork", "two digests under one tag")
     if batch:
         found("ledger/checkpoint", "log-root", "a batch without its block")
+    if signers and all(size > retired.until("log", key) for key in signers):
+        found("ledger/checkpoint", "checkpoint-signature", "the log key that signed it was retired before")
     anchored, known = 0, set()
     for did, chain in chains.items():
         newest = -1

@@ -4,6 +4,8 @@ import hashlib
 import json
 import uuid
 
+import pytest
+
 import checker
 from conftest import need_shared
 
@@ -39,9 +41,14 @@ def test_a_damaged_journal_is_refused(tmp_path):
     path = tmp_path / f"{0:020}.log"
     path.write_bytes(header + record + crc + b"abc")
     assert list(checker.journal(tmp_path)) == [b"abc"]
-    path.write_bytes(header + record + crc + b"abd")
-    try:
+    path.write_bytes(header + record + crc + b"abc" + bytes(100))
+    assert list(checker.journal(tmp_path)) == [b"abc"], "zeros behind it are room"
+    for wrong in (b"abd", b"abc" + bytes(100) + b"d"):
+        path.write_bytes(header + record + crc + wrong)
+        with pytest.raises(ValueError):
+            list(checker.journal(tmp_path))
+    # In a segment with a successor they are none.
+    path.write_bytes(header + record + crc + b"abc" + bytes(100))
+    (tmp_path / f"{139:020}.log").write_bytes(header)
+    with pytest.raises(ValueError):
         list(checker.journal(tmp_path))
-    except ValueError:
-        return
-    raise AssertionError("a flipped bit passed")

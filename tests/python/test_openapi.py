@@ -51,7 +51,8 @@ def test_every_operation_is_a_route_and_says_how_it_is_signed(ward):
     count = sum(len(item) for item in document["paths"].values())
     assert document["openapi"].startswith("3.1") and count >= 30
     assert document["components"]["securitySchemes"]["Chordae"]["scheme"] == "Chordae"
-    fill = {"did": ward.did, "sid": ward.sid, "index": "0", "id": "bed-1", "level": "0", "number": "000"}
+    fill = {"did": ward.did, "sid": ward.sid, "index": "0", "id": "bed-1", "level": "0", "number": "000",
+            "shelf": "00", "root": "0" * 64}
     for path, item in document["paths"].items():
         url = base + path.format(**fill)
         for verb in ("get", "post", "put", "patch", "delete", "head"):

@@ -61,10 +61,26 @@ def test_status_lists_and_profiles(folder, tmp_path):
 
 def test_every_command_explains_itself_with_an_example():
     commands = ["demo", "init", "serve", "pull", "verify", "token", "tamper", "status", "device add", "party add",
-                "key new", "trust export", "stream assign", "stream profile", "session grant", "session revoke"]
+                "key new", "trust export", "stream assign", "stream profile", "session grant", "session revoke",
+                "completions", "man"]
     for command in commands:
         text = run(*command.split(), "--help").stdout
         assert "Example" in text, f"chordae {command} --help shows no example"
     top = run("--help").stdout
     assert all(command.split()[0] in top for command in commands)
     assert subprocess.run([str(BIN)], capture_output=True).returncode == 2
+
+
+def test_completions_and_man_pages_are_of_the_command_line(tmp_path):
+    script = tmp_path / "chordae.bash"
+    script.write_text(run("completions", "bash").stdout)
+    # Bash itself is asked what may follow.
+    ask = f"source {script}; COMP_WORDS=(chordae pu); COMP_CWORD=1; _chordae chordae pu chordae; echo ${{COMPREPLY[*]}}"
+    assert subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split() == ["pull"]
+    for shell in ("zsh", "fish"):
+        assert "rollback" in run("completions", shell).stdout
+    run("man", "--out", tmp_path / "man1")
+    pages = {path.name: path.read_text() for path in (tmp_path / "man1").iterdir()}
+    assert {"chordae.1", "chordae-pull.1", "chordae-device-add.1"} <= set(pages)
+    assert all(".TH" in text and ".SH NAME" in text for text in pages.values())
+    assert "trust.json" in pages["chordae-pull.1"], "with its example"

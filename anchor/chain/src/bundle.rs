@@ -17,6 +17,7 @@ use chordae_base::{Did, Digest, Failure, Outcome, Span, limits};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::{
+    heads::HeadPath,
     link::Link,
     pages::{self, PageDigests},
 };
@@ -86,11 +87,14 @@ pub struct Salt(pub [u8; 16]);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BundleAnchor {
-    /// The `add-data` entry, base64 in the JSON.
+    /// The `add-data` or `add-heads` entry, base64 in the JSON.
     #[serde(with = "base64_bytes")]
     pub entry: Vec<u8>,
     /// Its receipt, tlog-proof text.
     pub proof: String,
+    /// The way from the link to the root of an `add-heads` entry; not there for an `add-data`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadPath>,
 }
 
 impl ProofBundle {

@@ -87,6 +87,11 @@ impl TrustedLog {
     pub fn key(&self) -> [u8; 32] {
         self.0.key()
     }
+
+    /// From now on it counts for checkpoints up to this size only.
+    pub(crate) fn retire(&mut self, size: u64) {
+        self.0.retire(size);
+    }
 }
 
 impl Verifier for TrustedLog {
@@ -172,7 +177,7 @@ impl Claim {
     /// The checkpoint, if it is of this log and the log has signed it.
     ///
     /// # Errors
-    /// `Damaged` if not.
+    /// `Damaged` if not, or if its key was retired at a smaller size.
     pub fn signed_by(&self, log: &TrustedLog) -> Outcome<Checkpoint> {
         if self.checkpoint.origin != log.origin() {
             return Err(Failure::damaged(format!(
@@ -186,7 +191,13 @@ impl Claim {
                 "the checkpoint is not signed by the trusted log key: {e}"
             ))
         })?;
+        log.0.in_force(self.checkpoint.size)?;
         Ok(self.checkpoint.clone())
+    }
+
+    /// Leaves that it says the log has.
+    pub fn size(&self) -> u64 {
+        self.checkpoint.size
     }
 
     /// The signature line of this key, if it holds; of several lines of one key the first decides.

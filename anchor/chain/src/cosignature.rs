@@ -73,6 +73,11 @@ impl TrustedWitness {
     pub fn key(&self) -> [u8; 32] {
         self.0.key()
     }
+
+    /// From now on it counts for checkpoints up to this size only.
+    pub(crate) fn retire(&mut self, size: u64) {
+        self.0.retire(size);
+    }
 }
 
 impl Verifier for TrustedWitness {
@@ -110,8 +115,10 @@ pub fn sign(checkpoint: &Checkpoint, name: &str, key: &SigningKey, time_s: u64) 
 }
 
 /// The cosignature of this witness under a checkpoint. One that does not hold is none: whoever hands a
-/// note on can add lines, and a line must not make a checkpoint worth less than it is without.
+/// note on can add lines, and a line must not make a checkpoint worth less than it is without. Nor is
+/// that of a key that was retired at a smaller size.
 pub fn find(claim: &Claim, witness: &TrustedWitness) -> Option<Cosignature> {
+    witness.0.in_force(claim.size()).ok()?;
     let signature = claim.signature(witness).ok()?;
     Some(Cosignature {
         time_s: timed(signature.signature())?.0,

@@ -18,9 +18,12 @@ use ciborium::Value;
 use crate::{
     cbor::{self, Fields, take},
     cose::{Kind, Signed},
-    keys::SecretKeys,
+    keys::{self, Role, SecretKeys},
     merkle,
 };
+
+/// Roles whose keys history hangs on, and whose changes are recorded in it.
+const ROTATING: [Role; 4] = [Role::Provider, Role::Sequencer, Role::Log, Role::Witness];
 
 const ENTRY: Kind = Kind {
     content_type: "application/chordae-event+cbor",
@@ -39,6 +42,13 @@ pub enum Event {
         tag: Digest,
         /// [`ContentDg`], sealed.
         content: Vec<u8>,
+    },
+    /// The heads of many streams at once, signed by the provider: vouches for each as an `add-data` does.
+    AddHeads {
+        /// Root over them ([`crate::heads`]).
+        root: [u8; 32],
+        /// How many.
+        count: u32,
     },
     /// EventSC, signed by the patient: her grant.
     CreateSession {
@@ -65,6 +75,18 @@ pub enum Event {
         /// When, in ms since 1970.
         time_ms: u64,
     },
+    /// Retires a key in its role and names its successor, signed by the provider: by its own old key,
+    /// where it is that one. Counts from the end of the batch on in which it stands.
+    RotateKey {
+        /// What the key is for: provider, sequencer, log or witness.
+        role: Role,
+        /// Key id of the one that goes.
+        old: KeyId,
+        /// Ed25519 key of the one that comes.
+        new: [u8; 32],
+        /// When, in ms since 1970.
+        time_ms: u64,
+    },
     /// Closes a batch, signed by the sequencer.
     Block {
         /// Number of the block, from 0.
@@ -87,10 +109,24 @@ impl Event {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AddData { .. } => "add-data",
+            Self::AddHeads { .. } => "add-heads",
             Self::CreateSession { .. } => "create-session",
             Self::RevokeSession { .. } => "revoke-session",
             Self::AuditHead { .. } => "audit-head",
+            Self::RotateKey { .. } => "rotate-key",
             Self::Block { .. } => "block",
+        }
+    }
+
+    /// Who alone may sign it.
+    pub fn signer(&self) -> Role {
+        match self {
+            Self::AddData { .. }
+            | Self::AddHeads { .. }
+            | Self::AuditHead { .. }
+            | Self::RotateKey { .. } => Role::Provider,
+            Self::CreateSession { .. } | Self::RevokeSession { .. } => Role::Patient,
+            Self::Block { .. } => Role::Sequencer,
         }
     }
 
@@ -107,6 +143,9 @@ impl Event {
                 ("tag", bytes(&tag.0)),
                 ("content", bytes(content)),
             ],
+            Self::AddHeads { root, count } => {
+                vec![("root", bytes(root)), ("count", Value::from(*count))]
+            }
             Self::CreateSession {
                 sections,
                 content,
@@ -126,6 +165,17 @@ impl Event {
             } => vec![
                 ("digest", bytes(&digest.0)),
                 ("count", Value::from(*count)),
+                ("time_ms", Value::from(*time_ms)),
+            ],
+            Self::RotateKey {
+                role,
+                old,
+                new,
+                time_ms,
+            } => vec![
+                ("role", Value::from(role.as_str())),
+                ("old", bytes(&old.0)),
+                ("new", bytes(new)),
                 ("time_ms", Value::from(*time_ms)),
             ],
             Self::Block {
@@ -162,6 +212,10 @@ impl Event {
                 tag: Digest(take::fixed(fields.take("tag")?, "tag")?),
                 content: take::bytes(fields.take("content")?, "content")?,
             },
+            "add-heads" => Self::AddHeads {
+                root: take::fixed(fields.take("root")?, "root")?,
+                count: take::int(fields.take("count")?, "count")?,
+            },
             "create-session" => Self::CreateSession {
                 sections: take::fixed(fields.take("sections")?, "sections")?,
                 content: take::bytes(fields.take("content")?, "content")?,
@@ -174,6 +228,12 @@ impl Event {
             "audit-head" => Self::AuditHead {
                 digest: Digest(take::fixed(fields.take("digest")?, "digest")?),
                 count: take::int(fields.take("count")?, "count")?,
+                time_ms: take::int(fields.take("time_ms")?, "time_ms")?,
+            },
+            "rotate-key" => Self::RotateKey {
+                role: take::text(fields.take("role")?, "role")?.parse()?,
+                old: KeyId(take::fixed(fields.take("old")?, "old")?),
+                new: take::fixed(fields.take("new")?, "new")?,
                 time_ms: take::int(fields.take("time_ms")?, "time_ms")?,
             },
             "block" => Self::Block {
@@ -206,9 +266,31 @@ impl Event {
                     "a block holds 1-{max} events, not {count}"
                 )))
             }
+            Self::AddHeads { count, .. }
+                if !(1..=limits::HEADS_TOGETHER_MAX).contains(&(*count as usize)) =>
+            {
+                let max = limits::HEADS_TOGETHER_MAX;
+                Err(Failure::bad_input(format!(
+                    "one event anchors 1-{max} heads, not {count}"
+                )))
+            }
+            Self::RotateKey { role, old, new, .. } => check_rotation(*role, old, new),
             _ => Ok(()),
         }
     }
+}
+
+fn check_rotation(role: Role, old: &KeyId, new: &[u8; 32]) -> Outcome<()> {
+    if !ROTATING.contains(&role) {
+        return Err(Failure::bad_input(format!(
+            "the ledger does not record the keys of a {role}"
+        )));
+    }
+    keys::strong_key(new)?;
+    if keys::key_id(new) == *old {
+        return Err(Failure::bad_input("a key cannot follow itself"));
+    }
+    Ok(())
 }
 
 /// An entry taken apart; a claim until [`SignedEvent::verify`] says otherwise.
@@ -235,9 +317,9 @@ impl SignedEvent {
 ///
 /// # Errors
 /// `BadInput` for an event that breaks a rule or is longer than 65,535 bytes.
-pub fn sign(event: &Event, keys: &SecretKeys) -> Outcome<Vec<u8>> {
+pub fn sign(event: &Event, signer: &SecretKeys) -> Outcome<Vec<u8>> {
     event.check()?;
-    ENTRY.sign(event.payload()?, keys)
+    ENTRY.sign(event.payload()?, signer)
 }
 
 /// Takes an entry apart, strictly; does not verify the signature.

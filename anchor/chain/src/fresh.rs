@@ -69,7 +69,8 @@ pub fn judge(entry: &[u8], proof: &str, trust: &TrustFile, now_ms: u64) -> Outco
         Failure::refused("the audit-head is signed by no provider of the trust file")
     })?;
     signed.verify(&provider.sign)?;
-    receipt::verify(entry, proof, trust)?;
+    let receipt = receipt::verify(entry, proof, trust)?;
+    trust.in_force(&signed.kid, receipt.leaf_index)?;
     Ok(Fresh {
         count,
         digest,

@@ -6,6 +6,7 @@
 //! chunk file ─▶ file_root ─────────────────────┴▶ link ─▶ link ─▶ ...  link   formats.md 4
 //!                                                          │ digest
 //!                                        add-data event ◀──┘         event · seal · keys   5
+//!                            or, with many others, add-heads event     heads   5
 //!                                              │ leaf hash
 //!                                     tile log root ─▶ checkpoint     merkle · checkpoint   5
 //!                                              │ ◀── witnesses   cosignature · policy   5
@@ -27,6 +28,7 @@ pub mod cosignature;
 pub mod event;
 pub mod finding;
 pub mod fresh;
+pub mod heads;
 pub mod inventory;
 pub mod keys;
 pub mod link;

@@ -25,6 +25,8 @@ pub(crate) struct NoteKey {
     name: String,
     key: [u8; 32],
     id: u32,
+    /// Largest size it may sign; `None`: it is in force.
+    until: Option<u64>,
 }
 
 /// Whether a text may name a log or a witness: not empty, at most 255 bytes, no white space, control
@@ -50,6 +52,7 @@ impl NoteKey {
             name: name.to_owned(),
             key: *key,
             id: signed_note::key_id(name, &typed(kind, key)),
+            until: None,
         })
     }
 
@@ -90,6 +93,25 @@ impl NoteKey {
 
     pub(crate) fn id(&self) -> u32 {
         self.id
+    }
+
+    /// From now on it counts for checkpoints up to this size only, or a smaller one said before.
+    pub(crate) fn retire(&mut self, size: u64) {
+        self.until = Some(self.until.map_or(size, |until| until.min(size)));
+    }
+
+    /// Whether it may sign a checkpoint of this size.
+    ///
+    /// # Errors
+    /// `Damaged`, naming the size at which it was retired.
+    pub(crate) fn in_force(&self, size: u64) -> Outcome<()> {
+        match self.until {
+            Some(until) if size > until => Err(Failure::damaged(format!(
+                "the key of {:?} was retired at size {until}: what it signed after that does not count",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this is its Ed25519 signature of a message, by the one rule of the house.

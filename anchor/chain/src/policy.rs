@@ -13,6 +13,8 @@
 //! cosignatures may come. [`Policy::open`] tells it apart, and what is proven by it is at best
 //! `unanchored`. A cosignature that does not hold counts for nothing and against nothing.
 //!
+//! Keys that were retired ([`Policy::retiring`]) count for what was signed before that, up to a size.
+//!
 //! Only Ed25519 cosignatures (0x04) can be demanded: a policy that names a witness of another type is
 //! refused, because it would never be met. A key under two names is refused, and so is a log's key as
 //! a witness: each would vouch twice.
@@ -24,6 +26,8 @@ use chordae_base::{Failure, Outcome};
 use crate::{
     checkpoint::{Checkpoint, Claim, TrustedLog},
     cosignature::{self, TrustedWitness},
+    keys::key_id,
+    trust::Retired,
 };
 
 /// Bytes of a policy.
@@ -135,6 +139,21 @@ impl Policy {
         })
     }
 
+    /// The same, with some of its keys retired: each counts for checkpoints up to its size only.
+    #[must_use]
+    pub fn retiring(mut self, retired: &[Retired]) -> Self {
+        for Retired { key, size } in retired {
+            let logs = self.logs.iter_mut();
+            logs.filter(|log| key_id(&log.key()) == *key)
+                .for_each(|log| log.retire(*size));
+            let witnesses = self.witnesses.iter_mut().map(|w| &mut w.witness);
+            witnesses
+                .filter(|witness| key_id(&witness.key()) == *key)
+                .for_each(|witness| witness.retire(*size));
+        }
+        self
+    }
+
     /// Whether somebody beside the log must have signed.
     pub fn demands_witnesses(&self) -> bool {
         self.quorum.is_some()
@@ -143,12 +162,17 @@ impl Policy {
     /// Opens a signed note: one of the logs has signed it, and so many witnesses have cosigned it.
     ///
     /// # Errors
-    /// `BadInput` for what is no checkpoint, `Damaged` for one that none of the logs has signed. A
-    /// quorum that is not met is no error: see [`Opened::lacks`].
+    /// `BadInput` for what is no checkpoint, `Damaged` for one that none of the logs has signed while
+    /// its key was in force. A quorum that is not met is no error: see [`Opened::lacks`].
     pub fn open(&self, text: &str) -> Outcome<Opened> {
         let claim = Claim::parse(text)?;
         let mut signed = Err(Failure::bad_input("the policy trusts no log"));
-        for log in &self.logs {
+        // Those that have signed and are retired come last: why they do not count says more.
+        let (signers, others): (Vec<_>, Vec<_>) = self
+            .logs
+            .iter()
+            .partition(|log| claim.signature(*log).is_ok());
+        for log in others.into_iter().chain(signers) {
             signed = claim.signed_by(log);
             if signed.is_ok() {
                 break;

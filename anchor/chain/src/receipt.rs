@@ -181,6 +181,7 @@ mod tests {
                 policy,
                 providers,
                 sequencers,
+                retired: Vec::new(),
                 ca: None,
             },
         )

@@ -1,9 +1,9 @@
 //! A whole data folder, or a copy of one, live or not.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use chordae_base::{
-    Failure, Outcome,
+    Did, Failure, Outcome,
     seams::{Disk, EntryKind},
 };
 use chordae_chain::{finding::Findings, fresh, trust::TrustFile};
@@ -12,7 +12,8 @@ use crate::{
     Progress, Report, StreamReport, Verdict,
     files::{Folder, name_of},
     ledger::{self, Facts},
-    streams, trail,
+    streams::{self, Chain},
+    trail,
 };
 
 /// What lies at a path that somebody wants verified.
@@ -125,6 +126,17 @@ pub fn check_folder_with(
         notes.push("no trust file: nothing here is proven".into());
     }
     let fresh_ms = options.now_ms.and_then(|now| age(&facts, now, &mut notes));
+    Ok(report(&facts, chains, found, fresh_ms, notes))
+}
+
+/// The verdict on what was found.
+pub(crate) fn report(
+    facts: &Facts,
+    chains: BTreeMap<Did, Chain>,
+    found: Findings,
+    fresh_ms: Option<u64>,
+    notes: Vec<String>,
+) -> Report {
     let streams: Vec<StreamReport> = chains
         .into_iter()
         .map(|(did, chain)| {
@@ -154,14 +166,14 @@ pub fn check_folder_with(
     } else {
         Verdict::Damaged
     };
-    Ok(Report {
+    Report {
         v: 1,
         verdict,
         streams,
         findings,
         fresh_ms,
         notes,
-    })
+    }
 }
 
 /// The age of the newest audit-head of a proven ledger.

@@ -10,11 +10,14 @@
 //! and its stored hash differ, the tower that reaches the signed root tells which of the two was
 //! changed; if neither does, both are named.
 
-use chordae_base::{Digest, Outcome};
+use std::collections::BTreeMap;
+
+use chordae_base::{Digest, KeyId, Outcome};
 use chordae_chain::{
     checkpoint::Checkpoint,
     event::{self, Event},
     finding::{Code, Findings},
+    heads::{self, HeadSet},
     merkle::{self, NodeHash},
     trust::TrustFile,
 };
@@ -38,7 +41,7 @@ const CHECKPOINT_BYTES: u64 = 64 * 1024;
 /// Differences between entries and stored hashes that are kept until the root is known.
 const DOUBTS_MAX: usize = 1000;
 
-/// An `add-data` event.
+/// A head that the ledger vouches for, in an `add-data` event or with others in an `add-heads`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Head {
     pub(crate) tag: Digest,
@@ -64,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) heads: Vec<Head>,
     /// By count.
     pub(crate) audits: Vec<AuditHead>,
+    /// Sessions that were granted and not revoked, each with its patient.
+    pub(crate) sessions: BTreeMap<[u8; 32], KeyId>,
 }
 
 pub(crate) fn entry_name(leaf: u64) -> String {
@@ -78,6 +83,9 @@ struct Walk<'a> {
     signers: Signers<'a>,
     blocks: Blocks,
     facts: Facts,
+    /// The checkpoint as a trusted log has signed it.
+    signed: Option<String>,
+    notes: Vec<String>,
     /// Records of the trail that the log knows of.
     trail: u64,
     /// Entries whose signer cannot be known without a trust file.
@@ -99,10 +107,12 @@ pub(crate) fn check(
         signers: Signers::new(folder, trust),
         blocks: Blocks::default(),
         facts: Facts::default(),
+        signed: None,
+        notes: Vec::new(),
         trail: 0,
         strangers: 0,
     };
-    let Some((claim, counts)) = walk.checkpoint(notes)? else {
+    let Some((claim, mut counts)) = walk.checkpoint(notes)? else {
         let findings = walk.found.into_vec();
         findings
             .into_iter()
@@ -110,6 +120,7 @@ pub(crate) fn check(
         return Ok(Facts::default());
     };
     walk.entries(&claim, progress)?;
+    counts &= walk.in_force(notes)?;
     walk.beyond(&claim, notes)?;
     walk.forks();
     if walk.strangers > 0 {
@@ -166,11 +177,32 @@ impl Walk<'_> {
                 notes.extend(opened.lacks.map(|lacks| {
                     format!("the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}")
                 }));
+                self.signed = Some(text);
                 Ok(Some((opened.checkpoint, counts)))
             }
             Err(e) => {
                 self.found.add(CHECKPOINT, Code::CheckpointSignature, e);
                 Ok(self.unsigned(&text).map(|claim| (claim, false)))
+            }
+        }
+    }
+
+    /// Whether the checkpoint still counts when the keys are set aside that the log itself has retired: a
+    /// reader whose trust file is older than that is not taken in by them.
+    fn in_force(&mut self, notes: &mut Vec<String>) -> Outcome<bool> {
+        notes.append(&mut self.notes);
+        let (Some(trust), Some(signed)) = (self.trust, &self.signed) else {
+            return Ok(true);
+        };
+        match trust
+            .policy()?
+            .retiring(&self.signers.retired())
+            .open(signed)
+        {
+            Ok(opened) => Ok(opened.counts()),
+            Err(e) => {
+                self.found.add(CHECKPOINT, Code::CheckpointSignature, e);
+                Ok(false)
             }
         }
     }
@@ -281,19 +313,23 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        match self.signers.judge(&signed)? {
+        match self.signers.judge(leaf, &signed)? {
             Standing::Good => {}
             Standing::Stranger => self.strangers += 1,
             Standing::Bad(why) => self.found.add(name(), Code::EntrySignature, why),
         }
         match signed.event {
-            Event::Block { .. } => self
-                .blocks
-                .block(leaf, entry, &signed.event, &mut self.found),
+            Event::Block { .. } => {
+                self.blocks
+                    .block(leaf, entry, &signed.event, &mut self.found);
+                self.signers
+                    .batch_ends(leaf.saturating_add(1), &mut self.notes);
+            }
             _ => self.blocks.event(merkle::leaf_hash(entry)),
         }
         match signed.event {
             Event::AddData { digest, tag, .. } => self.facts.heads.push(Head { tag, digest, leaf }),
+            Event::AddHeads { root, count } => self.heads(leaf, &root, count)?,
             Event::AuditHead {
                 digest,
                 count,
@@ -314,7 +350,44 @@ impl Walk<'_> {
                     time_ms,
                 });
             }
+            Event::CreateSession { .. } => {
+                let sid = event::leaf_hash(entry);
+                self.facts.sessions.insert(sid, signed.kid);
+            }
+            // Only by the patient who granted it, as everywhere.
+            Event::RevokeSession { sid, .. }
+                if self.facts.sessions.get(&sid) == Some(&signed.kid) =>
+            {
+                self.facts.sessions.remove(&sid);
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The heads that an `add-heads` event names by their root; they lie beside the log.
+    fn heads(&mut self, leaf: u64, root: &NodeHash, count: u32) -> Outcome<()> {
+        let name = format!("ledger.heads/{}", heads::file_name(root));
+        let read = self
+            .stored
+            .folder
+            .read(&name, heads::FILE_BYTES_MAX as u64)?;
+        let Some(bytes) = stored::taken(&name, read, &mut self.found) else {
+            return Ok(());
+        };
+        match HeadSet::decode(&bytes) {
+            Ok(set) if set.root() == *root && set.count() == count => {
+                let all = set.iter().map(|(tag, digest)| Head {
+                    tag: *tag,
+                    digest: *digest,
+                    leaf,
+                });
+                self.facts.heads.extend(all);
+            }
+            _ => {
+                let why = format!("not the heads that ledger entry {leaf} anchors");
+                self.found.add(name, Code::LogRoot, why);
+            }
         }
         Ok(())
     }

@@ -17,12 +17,13 @@
 //! Everything wrong is a finding that names its object, and checking goes on; an `Err` means that the
 //! check itself could not be done (no such folder, a disk that fails).
 //!
-//! Memory: about 80 bytes per `add-data` event of the ledger, a few words per stream and per thousand
-//! chunks (168 bytes a chunk of one stream at a time where there are no links), a chunk file per thread,
-//! and at most [`chordae_chain::finding::FINDINGS_MAX`] findings.
+//! Memory: about 80 bytes per `add-data` event of the ledger and per session in force, a few words per
+//! stream and per thousand chunks (168 bytes a chunk of one stream at a time where there are no links),
+//! a chunk file per thread, and at most [`chordae_chain::finding::FINDINGS_MAX`] findings.
 //! Links in the file system are never followed, pipes and devices never opened.
 
 mod answer;
+mod chains;
 mod chunk;
 mod files;
 mod folder;
@@ -34,6 +35,7 @@ mod tiles;
 mod trail;
 
 pub use answer::{AnswerReport, check_answer, check_answer_rows, read_csv};
+pub use chains::{Chains, ReadChain, read_chains};
 pub use chunk::check_chunk;
 pub use folder::{CheckOptions, Kind, check_folder, check_folder_with, kind_of};
 pub use report::{Progress, Report, StreamReport, Verdict};

@@ -20,7 +20,7 @@ use chordae_chain::{
 };
 
 use crate::{
-    CheckOptions, Progress,
+    CheckOptions, Progress, ReadChain,
     files::{Folder, name_of},
     ledger::{Facts, Head, entry_name},
 };
@@ -82,22 +82,20 @@ pub(crate) fn check(
     notes: &mut Vec<String>,
     progress: &mut dyn FnMut(Progress),
 ) -> Outcome<BTreeMap<Did, Chain>> {
-    let chains = BTreeMap::new();
     let present = extra::list(folder, found)?;
-    let mut streams = Streams {
-        folder,
-        chains,
-        found,
-        notes,
-        options,
-        broken: false,
-        bare: false,
-        links: 0,
-    };
+    let mut streams = Streams::new(folder, options, found, notes);
     let mut unmatched = vec![true; facts.heads.len()];
     streams.chains_of(facts, &mut unmatched)?;
     if streams.bare {
-        bare::check(&mut streams, &present, facts, &mut unmatched, progress)?;
+        let mut nobody = |_: &ReadChain| Ok(());
+        bare::check(
+            &mut streams,
+            &present,
+            facts,
+            &mut unmatched,
+            progress,
+            &mut nobody,
+        )?;
         streams.vanished(facts, &mut unmatched)?;
     } else {
         streams.vanished(facts, &mut unmatched)?;
@@ -105,6 +103,53 @@ pub(crate) fn check(
         extra::check(&mut streams, &present)?;
     }
     Ok(streams.chains)
+}
+
+/// Checks `chunks/` alone, whatever lies in `links/`: see [`bare`].
+pub(crate) fn from_files(
+    folder: &Folder<'_>,
+    facts: &Facts,
+    found: &mut Findings,
+    notes: &mut Vec<String>,
+    progress: &mut dyn FnMut(Progress),
+    take: bare::Take<'_>,
+) -> Outcome<BTreeMap<Did, Chain>> {
+    let present = extra::list(folder, found)?;
+    let options = CheckOptions::default();
+    let mut streams = Streams::new(folder, &options, found, notes);
+    let mut unmatched = vec![true; facts.heads.len()];
+    bare::check(
+        &mut streams,
+        &present,
+        facts,
+        &mut unmatched,
+        progress,
+        take,
+    )?;
+    // What is told of heads without a chunk is of chunks.
+    streams.bare = true;
+    streams.vanished(facts, &mut unmatched)?;
+    Ok(streams.chains)
+}
+
+impl<'a> Streams<'a> {
+    fn new(
+        folder: &'a Folder<'a>,
+        options: &'a CheckOptions,
+        found: &'a mut Findings,
+        notes: &'a mut Vec<String>,
+    ) -> Self {
+        Self {
+            folder,
+            chains: BTreeMap::new(),
+            found,
+            notes,
+            options,
+            broken: false,
+            bare: false,
+            links: 0,
+        }
+    }
 }
 
 impl Streams<'_> {

@@ -281,11 +281,7 @@ impl Copy<'_> {
                 .remove(&entry.path)
                 .map_err(|e| Failure::os(entry.path.display(), &e))?;
         }
-        let settings = journal::Settings {
-            dir: self.root.join(dir),
-            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: limits::RECORD_BYTES_MAX,
-        };
+        let settings = journal::Settings::small(self.root.join(dir), limits::RECORD_BYTES_MAX);
         let journal = journal::Journal::open(Arc::clone(self.disk), settings)?.journal;
         let (journal, _) = journal.commit(records)?;
         journal.mark().map(drop)

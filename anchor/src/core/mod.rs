@@ -6,5 +6,6 @@ pub mod batch;
 pub mod index;
 pub mod notary;
 pub mod ports;
+pub mod run;
 pub mod tree;
 pub mod witness;

@@ -8,12 +8,14 @@
 //!
 //! Rounds take all pending heads together, so that a thousand streams share blocks: the first new link
 //! after a quiet interval goes at once, everything that follows waits for the next round, at most one
-//! interval. One event vouches for all links up to its own, so at most one is in flight per did.
+//! interval. One event vouches for all links up to its own, so at most one is in flight per did. Where there
+//! are many streams, one event takes many heads; the first of each stream goes alone, because its content
+//! tells the patient, in the log itself, which stream is hers.
 //! `now` is monotonic time, in nanoseconds.
 
 use std::collections::BTreeMap;
 
-use chordae_base::Did;
+use chordae_base::{Did, limits};
 use chordae_chain::link::Link;
 
 /// How often.
@@ -23,13 +25,17 @@ pub struct Cadence {
     pub anchor_every_ns: u64,
     /// The head of the audit trail is anchored at least this often.
     pub audit_every_ns: u64,
+    /// Streams up to which each head has an event of its own.
+    pub alone_streams: usize,
 }
 
 /// What a step asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Round {
-    /// Heads to submit, ascending by did.
+    /// Heads to submit each by itself, ascending by did.
     pub heads: Vec<Link>,
+    /// Heads to submit together: an event for each of these, of 2 to [`limits::HEADS_TOGETHER_MAX`].
+    pub together: Vec<Vec<Link>>,
     /// Whether the head of the audit trail is due.
     pub audit: bool,
 }
@@ -44,6 +50,8 @@ struct Head {
     /// When the first link after the one in flight was.
     since_flight: Option<u64>,
     given_up: bool,
+    /// Not with others: an event that it was in was refused.
+    alone: bool,
 }
 
 impl Head {
@@ -84,6 +92,7 @@ impl Heads {
             since: now,
             since_flight: None,
             given_up: false,
+            alone: false,
             newest,
         };
         self.heads.insert(head.newest.did, head);
@@ -129,13 +138,25 @@ impl Heads {
         if now < self.next_round && !force {
             return round;
         }
+        let many = self.heads.len() > self.cadence.alone_streams;
+        let mut together = Vec::new();
         for head in self.heads.values_mut().filter(|head| head.ready()) {
             head.in_flight = Some(head.newest.index);
             head.since_flight = None;
-            round.heads.push(head.newest.clone());
+            if many && head.anchored.is_some() && !head.alone {
+                together.push(head.newest.clone());
+            } else {
+                round.heads.push(head.newest.clone());
+            }
         }
-        if !round.heads.is_empty() {
+        if together.len() + round.heads.len() > 0 {
             self.next_round = now.saturating_add(self.cadence.anchor_every_ns);
+        }
+        for some in together.chunks(limits::HEADS_TOGETHER_MAX) {
+            match some {
+                [one] => round.heads.push(one.clone()),
+                some => round.together.push(some.to_vec()),
+            }
         }
         round
     }
@@ -148,6 +169,7 @@ impl Heads {
         head.anchored = head.anchored.max(Some(index));
         if head.in_flight == Some(index) {
             head.in_flight = None;
+            head.alone = false;
             head.since = head.since_flight.take().unwrap_or(head.since);
         }
     }
@@ -161,6 +183,15 @@ impl Heads {
         {
             head.in_flight = None;
             head.since_flight = None;
+        }
+    }
+
+    /// The ledger refused the event that it was in with others, perhaps because of one of them: by itself in the
+    /// next round.
+    pub fn alone(&mut self, did: &Did, index: u64) {
+        self.failed(did, index);
+        if let Some(head) = self.heads.get_mut(did) {
+            head.alone = true;
         }
     }
 
@@ -201,6 +232,7 @@ mod tests {
     const CADENCE: Cadence = Cadence {
         anchor_every_ns: 10,
         audit_every_ns: 3600,
+        alone_streams: 3,
     };
 
     fn link(did: u8, index: u64) -> Link {
@@ -287,6 +319,39 @@ mod tests {
             (1, 50),
             "a fork stays visible"
         );
+    }
+
+    #[test]
+    fn of_many_streams_the_first_heads_go_alone_and_the_next_ones_together() {
+        let mut heads = heads();
+        let all = |index| (1..=4).map(|did| link(did, index)).collect::<Vec<_>>();
+        let settle = |heads: &mut Heads, round: &Round| {
+            let settled = round.heads.iter().chain(round.together.iter().flatten());
+            settled.for_each(|link| heads.settled(&link.did, link.index));
+        };
+        all(0).iter().for_each(|link| heads.linked(link, 1));
+        let first = heads.step(1, false);
+        assert_eq!((&first.heads, first.together.len()), (&all(0), 0));
+        settle(&mut heads, &first);
+        all(1).iter().for_each(|link| heads.linked(link, 2));
+        let second = heads.step(11, false);
+        assert_eq!((second.heads.len(), &second.together), (0, &vec![all(1)]));
+        assert_eq!(heads.step(12, true), Round::default(), "all are in flight");
+
+        // Refused as one, each goes by itself; then they are together again.
+        for link in all(1) {
+            heads.alone(&link.did, link.index);
+        }
+        let third = heads.step(21, false);
+        assert_eq!((&third.heads, third.together.len()), (&all(1), 0));
+        settle(&mut heads, &third);
+        assert_eq!(heads.pending(), 0);
+        heads.linked(&link(2, 2), 22);
+        let one = heads.step(31, false);
+        assert_eq!(one.heads, vec![link(2, 2)], "one is no many");
+        settle(&mut heads, &one);
+        all(3).iter().for_each(|link| heads.linked(link, 32));
+        assert_eq!(heads.step(41, false).together, vec![all(3)]);
     }
 
     #[test]

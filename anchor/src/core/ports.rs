@@ -1,12 +1,23 @@
 //! What the ledger and the notary ask of others; the node hands the answers over.
 
+use std::sync::Arc;
+
 use chordae_base::{Did, Digest, KeyId, Outcome};
-use chordae_chain::{keys::Role, link::Link};
+use chordae_chain::{event::Event, heads::HeadSet, keys::Role, link::Link};
 
 /// Who is known here.
 pub trait Parties: Send + Sync {
     /// Role and Ed25519 key of a known, enabled party.
     fn role_key(&self, kid: &KeyId) -> Option<(Role, [u8; 32])>;
+}
+
+/// What `add-heads` events anchor, which lies beside the log.
+pub trait HeadSets {
+    /// The heads that an event anchors, held against its root; none if it is no `add-heads`.
+    ///
+    /// # Errors
+    /// `Damaged` when they are missing or others; `Io`.
+    fn of(&self, event: &Event) -> Outcome<Option<Arc<HeadSet>>>;
 }
 
 /// Whose streams are.

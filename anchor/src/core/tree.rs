@@ -129,6 +129,33 @@ impl Tree {
         Self::default()
     }
 
+    /// The edge of a log that is there: from its stored hashes, which must be checked against its root, and the
+    /// entries of its partial bundle.
+    ///
+    /// # Errors
+    /// `Damaged` when hashes are missing, or the entries are not theirs.
+    pub fn load(size: u64, stored: &impl HashReader, tail: Vec<Bytes>) -> Outcome<Self> {
+        let frontier = Frontier::load(size, stored)?;
+        let indexes: Vec<u64> = (0..LEVELS).flat_map(|level| edge_of(size, level)).collect();
+        let hashes = stored.read_hashes(&indexes);
+        let hashes = hashes.map_err(|e| Failure::damaged(format!("stored log hashes: {e}")))?;
+        let edge: BTreeMap<u64, NodeHash> = indexes
+            .into_iter()
+            .zip(hashes.into_iter().map(|h| h.0))
+            .collect();
+        let first = size / TILE_WIDTH * TILE_WIDTH;
+        for (at, entry) in (first..).zip(&tail) {
+            if edge.get(&stored_hash_index(0, at)) != Some(&merkle::leaf_hash(entry)) {
+                return Err(Failure::damaged(format!("ledger entry {at} was changed")));
+            }
+        }
+        Ok(Self {
+            frontier,
+            edge,
+            tail,
+        })
+    }
+
     /// Entries so far.
     pub fn size(&self) -> u64 {
         self.frontier.size()
@@ -211,17 +238,20 @@ impl Tree {
     /// Drops the hashes that no partial tile shows.
     fn forget(&mut self) {
         let mut keep = BTreeMap::new();
-        for level in 0..LEVELS {
-            let hashes = hashes_at(self.size(), level);
-            for n in hashes / TILE_WIDTH * TILE_WIDTH..hashes {
-                let at = stored_hash_index(level * TILE_HEIGHT, n);
-                if let Some(hash) = self.edge.get(&at) {
-                    keep.insert(at, *hash);
-                }
+        for at in (0..LEVELS).flat_map(|level| edge_of(self.size(), level)) {
+            if let Some(hash) = self.edge.get(&at) {
+                keep.insert(at, *hash);
             }
         }
         self.edge = keep;
     }
+}
+
+/// Stored indexes of the hashes in a level's partial tile.
+fn edge_of(size: u64, level: u8) -> impl Iterator<Item = u64> {
+    let hashes = hashes_at(size, level);
+    let first = hashes / TILE_WIDTH * TILE_WIDTH;
+    (first..hashes).map(move |n| stored_hash_index(level * TILE_HEIGHT, n))
 }
 
 fn bundle(entries: &[Bytes]) -> Outcome<Vec<u8>> {
@@ -267,6 +297,15 @@ mod tests {
             }
             at += n;
             assert!(tree.edge.len() < 3 * 256, "only the edge is kept");
+            if at % 29 == 0 {
+                let leaves: Vec<_> = all[..at as usize]
+                    .iter()
+                    .map(|e| merkle::leaf_hash(e))
+                    .collect();
+                let stored = merkle::StoredHashes::of(&leaves);
+                let tail = all[at as usize / 256 * 256..at as usize].to_vec();
+                tree = Tree::load(at, &stored, tail).unwrap();
+            }
         }
         assert_eq!(tree.root(), whole.root());
         for (path, bytes) in &one {
@@ -275,6 +314,17 @@ mod tests {
         let leaves: Vec<_> = all.iter().map(|e| merkle::leaf_hash(e)).collect();
         assert_eq!(tree.root(), merkle::root(&leaves));
         assert!(one.contains_key("tile/2/000.p/1") && one.contains_key("tile/entries/257.p/208"));
+    }
+
+    #[test]
+    fn entries_that_are_not_those_of_the_hashes_are_no_edge() {
+        let mut all = entries(0, 300);
+        let leaves: Vec<_> = all.iter().map(|e| merkle::leaf_hash(e)).collect();
+        let stored = merkle::StoredHashes::of(&leaves);
+        assert!(Tree::load(300, &stored, all[256..].to_vec()).is_ok());
+        all[299] = Bytes::from_static(b"another");
+        assert!(Tree::load(300, &stored, all[256..].to_vec()).is_err());
+        assert!(Tree::load(301, &stored, all[256..].to_vec()).is_err());
     }
 
     #[test]

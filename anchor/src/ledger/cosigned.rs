@@ -103,10 +103,10 @@ impl Ledger {
                 "a cosigned checkpoint is of another history than this log's",
             ));
         }
-        seams::write_atomic(&*self.0.files.disk, &quorum.path, text.as_bytes())
+        seams::write_atomic(&*self.0.shelf.files.disk, &quorum.path, text.as_bytes())
             .map_err(|e| Failure::os(format_args!("write {FILE}"), &e))?;
         let (checkpoint, text) = (opened.checkpoint, text.to_owned());
-        let mut view = write_view(&self.0.view);
+        let mut view = write_view(&self.0.shelf.view);
         view.cosigned = Some(Signed { checkpoint, text });
         self.0.metrics.show_uncounted(&view);
         Ok(true)

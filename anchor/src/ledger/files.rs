@@ -20,7 +20,9 @@ use chordae_chain::{
     checkpoint::Checkpoint,
     merkle::{self, NodeHash},
 };
-use tlog_tiles::{Error, Hash, Tile, TileHashReader, TileReader};
+use tlog_tiles::{
+    Error, Hash, HashReader as _, Tile, TileHashReader, TileReader, stored_hash_index,
+};
 
 use crate::core::tree::{self, LEVELS, TILE_HEIGHT, TILE_WIDTH, TileFile};
 
@@ -128,6 +130,30 @@ impl Files {
             )));
         }
         Ok(entries)
+    }
+
+    /// An entry of the log of this size and root, checked against them.
+    ///
+    /// # Errors
+    /// `Damaged` when the stored bytes are not those of the log.
+    pub(crate) fn entry(
+        &self,
+        at: u64,
+        (size, root): (u64, NodeHash),
+    ) -> Outcome<(NodeHash, Bytes)> {
+        let entries = self.bundle(at / TILE_WIDTH, size)?;
+        let entry = usize::try_from(at % TILE_WIDTH)
+            .ok()
+            .and_then(|i| entries.get(i));
+        let entry = entry.ok_or_else(|| Failure::damaged("the bundle is too short"))?;
+        let leaf = merkle::leaf_hash(entry);
+        let stored = TileHashReader::new(size, Hash(root), self)
+            .read_hashes(&[stored_hash_index(0, at)])
+            .map_err(|e| Failure::damaged(format!("stored log hashes: {e}")))?;
+        if stored != [Hash(leaf)] {
+            return Err(Failure::damaged(format!("ledger entry {at} was changed")));
+        }
+        Ok((leaf, entry.clone()))
     }
 
     /// Whether the log of this size and root begins with what an earlier checkpoint covers.

@@ -9,27 +9,33 @@
 //! ```
 //!
 //! A submitter is answered only after the checkpoint that covers its entry is durable; submitted again,
-//! the same bytes get the same index. The start recomputes the root from the entries, compares every
-//! tile, and finishes a pending batch through the same `apply`.
+//! the same bytes get the same index. The start reads the entries that no run of the index covers (all of
+//! them where there is none), compares every tile over them, recomputes the root, and finishes a pending batch
+//! through the same `apply`. Older entries and tiles are checked against the root when they are read.
 
 mod apply;
 mod cosigned;
 mod files;
 mod open;
+mod runs;
 mod sequencer;
+mod together;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc::TrySendError};
 
 use bytes::Bytes;
 use chordae_base::{
-    Did, Digest, Failure, Outcome, limits,
+    Did, Digest, Failure, KeyId, Outcome, limits,
     seams::{Clock, Disk, Mailbox, Thread, Threads},
 };
 use chordae_chain::{
-    checkpoint::{Checkpoint, TrustedLog},
-    keys::SecretKeys,
+    checkpoint::{self, Checkpoint, TrustedLog},
+    event::{self, Event},
+    heads::{HeadPath, HeadSet},
+    keys::{Role, SecretKeys},
     link,
     merkle::{self, NodeHash},
+    policy::Policy,
     receipt,
 };
 use tlog_tiles::{Hash, Tile, TileHashReader};
@@ -37,16 +43,19 @@ use tlog_tiles::{Hash, Tile, TileHashReader};
 use crate::{
     core::{
         admit::{Admitted, admit},
-        index::Index,
-        ports::Parties,
+        index::{self, Found, Index},
+        ports::{HeadSets as _, Parties},
+        run::Key,
         tree::{self, TILE_HEIGHT, TILE_WIDTH},
     },
     metrics::LedgerMetrics,
 };
 use cosigned::{Quorum, Signed};
 use files::Files;
+use runs::Runs;
+use together::Together;
 
-pub use open::Settings;
+pub use open::{Cadence, Settings};
 
 /// Keys that the ledger signs with.
 #[derive(Debug, Clone)]
@@ -58,14 +67,31 @@ pub struct LedgerKeys {
 }
 
 /// Where a did is anchored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Anchor {
     /// Index of the anchored link.
     pub index: u64,
     /// Its digest, as anchored.
     pub digest: Digest,
-    /// Leaf index of the `add-data` event.
+    /// Leaf index of the `add-data` or `add-heads` event.
     pub leaf_index: u64,
+    /// The event, as it was signed.
+    pub entry: Bytes,
+    /// What an `add-heads` event anchors.
+    heads: Option<Arc<HeadSet>>,
+}
+
+impl Anchor {
+    /// The way from the head of a did to the root that an `add-heads` event names; none for an `add-data`.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be computed.
+    pub fn way(&self, did: &Did) -> Outcome<Option<HeadPath>> {
+        let Some(heads) = &self.heads else {
+            return Ok(None);
+        };
+        heads.prove(&link::tag(did, self.index))
+    }
 }
 
 /// What a submission is answered to; unanswered, it says so itself.
@@ -128,11 +154,71 @@ impl View {
     }
 }
 
+/// The log and its index as they can be read at any time.
+#[derive(Clone)]
+pub(crate) struct Shelf {
+    pub(crate) files: Files,
+    pub(crate) together: Together,
+    pub(crate) runs: Arc<Runs>,
+    pub(crate) view: Arc<RwLock<View>>,
+}
+
+impl Shelf {
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        // A reader's panic leaves the view whole: only the sequencer writes.
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Size and root of the newest checkpoint.
+    fn covered(&self) -> (u64, NodeHash) {
+        let view = self.view();
+        (view.checkpoint.size, view.checkpoint.root)
+    }
+
+    /// The first entry under a key, below the newest checkpoint. The index says where; what counts is the entry,
+    /// read and checked against the root.
+    ///
+    /// # Errors
+    /// `Io` when the index cannot be read or leads to an entry without this key (it is then removed, and made anew
+    /// by the next start); `Damaged` when the entry is not the log's.
+    pub(crate) fn find(&self, key: &Key) -> Outcome<Option<Found>> {
+        // In this order: keys go from memory to the runs, and what is found lies under the checkpoint of a moment later.
+        let fresh = self.view().index.get(key);
+        let Some(at) = self.runs.find(key)?.or(fresh) else {
+            return Ok(None);
+        };
+        let covered = self.covered();
+        if at < covered.0 {
+            let (leaf, entry) = self.files.entry(at, covered)?;
+            let signed = event::decode(&entry)?;
+            // Of its heads nothing is asked by whoever looks for the entry itself.
+            let heads = match *key == Key::leaf(&leaf) {
+                true => None,
+                false => self.together.of(&signed.event)?,
+            };
+            if index::keys(&leaf, &signed.event, heads.as_deref()).contains(key) {
+                return Ok(Some(Found {
+                    leaf_index: at,
+                    leaf,
+                    entry,
+                    signed,
+                    heads,
+                }));
+            }
+        }
+        self.runs.disown();
+        Err(Failure::io(format!(
+            "the index leads to ledger entry {at}, which is another than it says: the next start makes the index anew"
+        )))
+    }
+}
+
 struct Inner {
-    files: Files,
+    shelf: Shelf,
     log: TrustedLog,
+    /// What readers hold checkpoints to; knows the keys of the log before this one.
+    policy: Option<Policy>,
     parties: Arc<dyn Parties>,
-    view: Arc<RwLock<View>>,
     threads: Threads,
     mailbox: Mailbox<Mail>,
     thread: std::sync::Mutex<Option<Thread<()>>>,
@@ -161,30 +247,32 @@ impl Ledger {
         registry: &prometheus::Registry,
     ) -> Outcome<Self> {
         let metrics = LedgerMetrics::new(registry)?;
+        let policy = settings.policy.clone();
         let opened = open::open(disk, &settings, &keys)?;
-        let view = Arc::new(RwLock::new(opened.view));
+        let shelf = opened.shelf;
         let (mailbox, mail) = threads.mailbox(limits::LEDGER_QUEUE);
         let watches: Arc<RwLock<Vec<Watch>>> = Arc::default();
         let sequencer = sequencer::Sequencer {
             watches: Arc::clone(&watches),
-            files: opened.files.clone(),
+            shelf: shelf.clone(),
             pending: opened.pending,
             tree: opened.tree,
             keys,
             origin: settings.origin,
+            cadence: settings.cadence,
             clock,
-            view: Arc::clone(&view),
+            threads: threads.clone(),
+            writer: None,
             metrics: metrics.clone(),
         };
         sequencer.show();
         let thread = threads.spawn("ledger", move || sequencer.run(&mail))?;
         let thread = std::sync::Mutex::new(Some(thread));
-        let (files, log) = (opened.files, opened.log);
         Ok(Self(Arc::new(Inner {
-            files,
-            log,
+            shelf,
+            log: opened.log,
+            policy,
             parties,
-            view,
             threads: threads.clone(),
             mailbox,
             thread,
@@ -231,7 +319,7 @@ impl Ledger {
     }
 
     fn admit(&self, entry: Bytes) -> Outcome<Admitted> {
-        admit(entry, &*self.0.parties).inspect_err(|e| {
+        admit(entry, &*self.0.parties, &self.0.shelf.together).inspect_err(|e| {
             let reason = if e.kind == chordae_base::FailureKind::BadInput {
                 "bad"
             } else {
@@ -242,8 +330,7 @@ impl Ledger {
     }
 
     fn view(&self) -> RwLockReadGuard<'_, View> {
-        // A reader's panic leaves the view whole: only the sequencer writes, in one assignment.
-        self.0.view.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.shelf.view()
     }
 
     /// Entries under the newest checkpoint.
@@ -272,14 +359,11 @@ impl Ledger {
     /// # Errors
     /// `BadInput` beyond the checkpoint; `Damaged` when the tiles cannot be read.
     pub fn consistency(&self, size: u64, old: u64) -> Outcome<Vec<NodeHash>> {
-        let (newest, root) = {
-            let view = self.view();
-            (view.checkpoint.size, view.checkpoint.root)
-        };
+        let (newest, root) = self.0.shelf.covered();
         if size > newest {
             return Err(Failure::bad_input("the ledger is not that long"));
         }
-        let reader = TileHashReader::new(newest, Hash(root), &self.0.files);
+        let reader = TileHashReader::new(newest, Hash(root), &self.0.shelf.files);
         merkle::consistency_path(size, old, &reader)
     }
 
@@ -295,11 +379,8 @@ impl Ledger {
     /// # Errors
     /// `Damaged` when its tiles cannot be read.
     pub fn begins_with(&self, earlier: &Checkpoint) -> Outcome<bool> {
-        let (size, root) = {
-            let view = self.view();
-            (view.checkpoint.size, view.checkpoint.root)
-        };
-        self.0.files.begins_with((size, root), earlier)
+        let covered = self.0.shelf.covered();
+        self.0.shelf.files.begins_with(covered, earlier)
     }
 
     /// Origin and key of the log, as a reader trusts them.
@@ -307,43 +388,102 @@ impl Ledger {
         &self.0.log
     }
 
-    /// Leaf index of an entry under the newest checkpoint, by its leaf hash.
-    pub fn place(&self, leaf: &[u8; 32]) -> Option<u64> {
-        let view = self.view();
-        view.index.place(leaf, view.checkpoint.size)
-    }
-
-    /// Leaf index of a session's create-session event.
-    pub fn session(&self, sid: &[u8; 32]) -> Option<u64> {
-        let view = self.view();
-        view.index.session(sid, view.checkpoint.size)
-    }
-
-    /// Whether the session's signer revoked it.
-    pub fn revoked(&self, sid: &[u8; 32]) -> bool {
-        let view = self.view();
-        view.index.revoked(sid, view.checkpoint.size)
-    }
-
-    /// The event of one link, found by its tag.
-    pub fn tagged(&self, did: &Did, index: u64) -> Option<Anchor> {
-        let view = self.view();
-        let (leaf_index, digest) = view
-            .index
-            .tagged(&link::tag(did, index), view.checkpoint.size)?;
-        Some(Anchor {
-            index,
-            digest,
-            leaf_index,
+    /// A checkpoint of this log that somebody kept: signed by its key, or by one before it while that was
+    /// in force.
+    ///
+    /// # Errors
+    /// `BadInput` for what is no checkpoint, `Damaged` for one that is not of this log.
+    pub fn known(&self, text: &str) -> Outcome<Checkpoint> {
+        let own = checkpoint::open(text, &self.0.log);
+        let policy = self.0.policy.as_ref();
+        own.or_else(|e| match policy.map(|policy| policy.open(text)) {
+            Some(Ok(opened)) => Ok(opened.checkpoint),
+            _ => Err(e),
         })
     }
 
+    /// The size at which a key was retired in a role, if the log says so.
+    pub fn retired(&self, role: Role, kid: KeyId) -> Option<u64> {
+        let view = self.view();
+        view.index.retired(role, kid, view.checkpoint.size)
+    }
+
+    /// Leaf index of an entry under the newest checkpoint, by its leaf hash.
+    ///
+    /// # Errors
+    /// Those of a look-up: `Io` for an index that cannot be read, `Damaged` for an entry that was changed.
+    pub fn place(&self, leaf: &[u8; 32]) -> Outcome<Option<u64>> {
+        let found = self.0.shelf.find(&Key::leaf(leaf))?;
+        Ok(found.filter(|f| f.leaf == *leaf).map(|f| f.leaf_index))
+    }
+
+    /// A session's create-session event.
+    fn created(&self, sid: &[u8; 32]) -> Outcome<Option<Found>> {
+        let found = self.0.shelf.find(&Key::leaf(sid))?;
+        let made = |f: &Found| matches!(f.signed.event, Event::CreateSession { .. });
+        Ok(found.filter(|f| f.leaf == *sid && made(f)))
+    }
+
+    /// Leaf index of a session's create-session event.
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn session(&self, sid: &[u8; 32]) -> Outcome<Option<u64>> {
+        Ok(self.created(sid)?.map(|f| f.leaf_index))
+    }
+
+    /// Whether the session's signer revoked it.
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn revoked(&self, sid: &[u8; 32]) -> Outcome<bool> {
+        let Some(ended) = self.0.shelf.find(&Key::revoked(sid))? else {
+            return Ok(false);
+        };
+        let made = self.created(sid)?;
+        Ok(made.is_some_and(|made| made.signed.kid == ended.signed.kid))
+    }
+
+    /// Makes heads durable, so that an `add-heads` event may name them; their root.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn keep(&self, heads: &HeadSet) -> Outcome<NodeHash> {
+        self.0.shelf.together.put(heads)
+    }
+
+    /// The event that anchors one link, found by its tag.
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn tagged(&self, did: &Did, index: u64) -> Outcome<Option<Anchor>> {
+        let wanted = link::tag(did, index);
+        let Some(found) = self.0.shelf.find(&Key::tag(&wanted))? else {
+            return Ok(None);
+        };
+        Ok(found.digest(&wanted).map(|digest| Anchor {
+            index,
+            digest,
+            leaf_index: found.leaf_index,
+            entry: found.entry,
+            heads: found.heads,
+        }))
+    }
+
     /// The earliest link of a did in `at_least..=newest` that is anchored under a checkpoint that counts.
-    pub fn anchored(&self, did: &Did, at_least: u64, newest: u64) -> Option<Anchor> {
+    ///
+    /// # Errors
+    /// As [`Self::place`].
+    pub fn anchored(&self, did: &Did, at_least: u64, newest: u64) -> Outcome<Option<Anchor>> {
         let last = newest.min(at_least.saturating_add(limits::LINKS_MAX as u64));
         let counted = self.counted();
-        let counts = |anchor: &Anchor| anchor.leaf_index < counted;
-        (at_least..=last).find_map(|index| self.tagged(did, index).filter(counts))
+        for index in at_least..=last {
+            let anchor = self.tagged(did, index)?;
+            if let Some(anchor) = anchor.filter(|anchor| anchor.leaf_index < counted) {
+                return Ok(Some(anchor));
+            }
+        }
+        Ok(None)
     }
 
     /// An entry.
@@ -351,22 +491,13 @@ impl Ledger {
     /// # Errors
     /// `NotFound` beyond the checkpoint; `Damaged` when the stored bytes are not those of the log.
     pub fn entry(&self, leaf_index: u64) -> Outcome<Bytes> {
-        let size = self.size();
-        if leaf_index >= size {
+        let covered = self.0.shelf.covered();
+        if leaf_index >= covered.0 {
             return Err(Failure::not_found(format!(
                 "the ledger has no entry {leaf_index}"
             )));
         }
-        let entries = self.0.files.bundle(leaf_index / TILE_WIDTH, size)?;
-        let at = usize::try_from(leaf_index % TILE_WIDTH).unwrap_or(usize::MAX);
-        let entry = entries.get(at).cloned();
-        let entry = entry.ok_or_else(|| Failure::damaged("the bundle is too short"))?;
-        // The index was made from the entries when their root was checked.
-        if self.place(&merkle::leaf_hash(&entry)) != Some(leaf_index) {
-            return Err(Failure::damaged(format!(
-                "ledger entry {leaf_index} was changed"
-            )));
-        }
+        let (_, entry) = self.0.shelf.files.entry(leaf_index, covered)?;
         Ok(entry)
     }
 
@@ -387,9 +518,17 @@ impl Ledger {
                 "the ledger has no entry {leaf_index} that counts"
             )));
         }
-        let reader = TileHashReader::new(size, Hash(root), &self.0.files);
+        let reader = TileHashReader::new(size, Hash(root), &self.0.shelf.files);
         let path = merkle::inclusion_path(size, leaf_index, &reader)?;
         Ok(receipt::make(leaf_index, &path, &text))
+    }
+
+    /// The heads that an `add-heads` event names by this root, as published.
+    ///
+    /// # Errors
+    /// `NotFound` where there are none.
+    pub fn heads(&self, root: &NodeHash) -> Outcome<Bytes> {
+        self.0.shelf.together.file(root)
     }
 
     /// A file of the log as published: `checkpoint` or `tile/...`.
@@ -403,7 +542,11 @@ impl Ledger {
         let size = self.size();
         let tile: Option<Tile> = tree::parse_path(path).filter(|tile| tree::covers(size, tile));
         let none = || Failure::not_found("no such file in the ledger");
-        self.0.files.tile(&tile.ok_or_else(none)?)?.ok_or_else(none)
+        self.0
+            .shelf
+            .files
+            .tile(&tile.ok_or_else(none)?)?
+            .ok_or_else(none)
     }
 
     /// Finishes what waits, ends the sequencer and waits for its end.

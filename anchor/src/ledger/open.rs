@@ -1,27 +1,38 @@
 //! The start: nothing that is stored is believed before it leads to the checkpoint, and the checkpoint
-//! not before its signature holds under our own key.
+//! not before its signature holds under our own key, or under the one that ours has followed.
 //!
 //! ```text
 //! checkpoint ─ verified ─▶ size, root
-//! bundles ─▶ leaf hashes ─▶ every tile made again, compared ─▶ root, compared
+//! runs of the index: those of a log that this one begins with
+//! bundles after them ─▶ leaf hashes ─▶ every tile over them made again, compared ─▶ root, compared
 //! pending: old size = size    finished through `apply`, unchanged
 //!          new size = size    history
 //!          anything else      the ledger was rolled back, or the pending form was: stop
 //! ```
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 
-use chordae_base::{Failure, FailureKind, Outcome, seams::Disk};
+use chordae_base::{Failure, FailureKind, Outcome, limits, seams::Disk};
 use chordae_chain::{
     checkpoint::{self, Checkpoint, TrustedLog},
     event, merkle,
     policy::Policy,
 };
+use tlog_tiles::{Hash, TileHashReader};
 
-use super::{LedgerKeys, View, apply::apply, cosigned::Quorum, files::Files};
+use super::{
+    LedgerKeys, Shelf, View, apply::apply, cosigned::Quorum, files::Files, runs::Runs,
+    together::Together,
+};
 use crate::core::{
     batch::{Batch, PENDING_BYTES_MAX},
-    index::Index,
+    index::{Index, Retired, State},
+    ports::HeadSets as _,
+    run::Head,
     tree::{self, TILE_WIDTH, TileFile, Tree},
 };
 
@@ -34,14 +45,37 @@ pub struct Settings {
     pub origin: String,
     /// Witnesses that receipts wait for; `None`: every checkpoint counts at once.
     pub policy: Option<Policy>,
+    /// How often.
+    pub cadence: Cadence,
+}
+
+/// When a batch is closed, and when keys go to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cadence {
+    /// A batch is closed when it has so many events, 1 to [`limits::BLOCK_EVENTS_MAX`],
+    pub events: usize,
+    /// or so long after its first one; zero: as soon as nothing more waits.
+    pub wait: Duration,
+    /// The keys of so many entries are kept in memory, and the entries read again at a start; then they become a
+    /// run of the index.
+    pub run_entries: u64,
+}
+
+impl Default for Cadence {
+    fn default() -> Self {
+        Self {
+            events: limits::BLOCK_EVENTS_MAX,
+            wait: Duration::ZERO,
+            run_entries: limits::LEDGER_RUN_ENTRIES,
+        }
+    }
 }
 
 pub(super) struct Opened {
-    pub(super) files: Files,
+    pub(super) shelf: Shelf,
     pub(super) pending: PathBuf,
     pub(super) log: TrustedLog,
     pub(super) tree: Tree,
-    pub(super) view: View,
     pub(super) quorum: Option<Quorum>,
 }
 
@@ -60,8 +94,15 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let pending_path = settings.data_dir.join("ledger.pending");
     let pending = read_pending(&files, &pending_path)?;
     let text = first_checkpoint(&files, settings, keys, pending.as_ref())?;
-    let covered = checkpoint::open(&text, &log).map_err(|e| damaged(e, "ledger/checkpoint"))?;
-    let (mut tree, mut index) = read_log(&files, &covered)?;
+    let (covered, text) = match checkpoint::open(&text, &log) {
+        Ok(covered) => (covered, text),
+        Err(e) => handed_over(&files, settings, keys, &text)?
+            .ok_or_else(|| damaged(e, "ledger/checkpoint"))?,
+    };
+    let together = Together::new(Arc::clone(&files.disk), &settings.data_dir);
+    let runs = open_runs(&files, settings, keys, &covered)?;
+    let run_entries = settings.cadence.run_entries;
+    let (mut tree, mut index) = read_log(&files, &together, &covered, &runs, run_entries)?;
     let mut view = View {
         checkpoint: covered,
         text,
@@ -82,7 +123,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
             let applied = apply(&files, &tree, &batch, &settings.origin, &keys.log)
                 .map_err(|e| e.during("ledger.pending"))?;
             for entry in &batch.entries {
-                index.append(merkle::leaf_hash(entry), &event::decode(entry)?);
+                fold(&mut index, entry, &together)?;
             }
             tracing::info!(
                 "ledger: finished the pending batch up to entry {}",
@@ -107,12 +148,17 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     if let Some(quorum) = &quorum {
         view.cosigned = quorum.read(&files, &view.checkpoint)?;
     }
-    Ok(Opened {
+    let shelf = Shelf {
         files,
+        together,
+        runs: Arc::new(runs),
+        view: Arc::new(RwLock::new(view)),
+    };
+    Ok(Opened {
+        shelf,
         pending: pending_path,
         log,
         tree,
-        view,
         quorum,
     })
 }
@@ -159,22 +205,116 @@ fn first_checkpoint(
     Ok(text)
 }
 
-/// Reads every entry, makes every tile again, compares both with the disk and the checkpoint.
-fn read_log(files: &Files, covered: &Checkpoint) -> Outcome<(Tree, Index)> {
-    let (mut tree, mut index) = (Tree::new(), Index::default());
-    for number in 0..covered.size.div_ceil(TILE_WIDTH) {
+/// The newest checkpoint of a log whose key was changed: a key of the policy signed it before that one
+/// was retired. The key of today signs the same size and root, so that whoever looks finds what it
+/// trusts. A crash before that is durable leaves the old signature, and the next start comes here again.
+fn handed_over(
+    files: &Files,
+    settings: &Settings,
+    keys: &LedgerKeys,
+    text: &str,
+) -> Outcome<Option<(Checkpoint, String)>> {
+    let opened = settings.policy.as_ref().map(|policy| policy.open(text));
+    let Some(Ok(opened)) = opened else {
+        return Ok(None);
+    };
+    let text = opened.checkpoint.sign(&keys.log.sign)?;
+    files.put_checkpoint(&text)?;
+    Ok(Some((opened.checkpoint, text)))
+}
+
+/// The runs of the index that this log begins with.
+fn open_runs(
+    files: &Files,
+    settings: &Settings,
+    keys: &LedgerKeys,
+    covered: &Checkpoint,
+) -> Outcome<Runs> {
+    let dir = settings.data_dir.join("ledger.index");
+    let secret = blake3::derive_key("chordae v1 index", keys.log.sign.as_bytes());
+    let newest = (covered.size, covered.root);
+    let of_this_log = |head: &Head, rotations: &[Retired]| {
+        let earlier = Checkpoint {
+            size: head.end,
+            root: head.root,
+            ..covered.clone()
+        };
+        // An entry that was changed is found when the entries are read again.
+        Ok(files.begins_with(newest, &earlier)?
+            && unless_damaged(state(files, head, rotations))?.is_some())
+    };
+    Runs::open(Arc::clone(&files.disk), dir, secret, &of_this_log)
+}
+
+/// What follows from the entries that a run and those before it cover.
+///
+/// # Errors
+/// `Damaged` when the entries that the run names were changed, or are others than it says; `Io`.
+fn state(files: &Files, head: &Head, rotations: &[Retired]) -> Outcome<State> {
+    let mut index = Index::default();
+    let places = rotations.iter().map(|retired| retired.leaf_index);
+    for at in places.chain([head.audit, head.block].into_iter().flatten()) {
+        let (leaf, entry) = files.entry(at, (head.end, head.root))?;
+        let signed =
+            event::decode(&entry).map_err(|e| damaged(e, &format!("ledger entry {at}")))?;
+        index = Index::after(at, index.state().clone());
+        index.append(leaf, &signed.event, None);
+    }
+    let mut state = index.state().clone();
+    for retired in state.retired.values_mut() {
+        // Read without its batch around it: where that ended is the run's word, as what is not found in it is.
+        let said = rotations
+            .iter()
+            .find(|r| r.leaf_index == retired.leaf_index);
+        retired.until = said.and_then(|said| said.until);
+    }
+    let named = (
+        state.block.map(|b| b.leaf_index),
+        state.audit.map(|a| a.leaf_index),
+        state.retired.values().copied().collect::<Vec<_>>(),
+    );
+    if named != (head.block, head.audit, rotations.to_vec()) {
+        return Err(Failure::damaged(format!(
+            "the index names other entries than blocks, audit-heads and rotate-keys below entry {}",
+            head.end
+        )));
+    }
+    Ok(state)
+}
+
+/// Reads every entry that no run covers, makes every tile over them again, compares both with the disk and the
+/// checkpoint. Where many are read their keys become runs on the way.
+fn read_log(
+    files: &Files,
+    together: &Together,
+    covered: &Checkpoint,
+    runs: &Runs,
+    run_entries: u64,
+) -> Outcome<(Tree, Index)> {
+    let (mut tree, mut index) = match runs.newest() {
+        Some((head, rotations)) => begin_after(files, &head, &rotations)?,
+        None => (Tree::new(), Index::default()),
+    };
+    for number in tree.size() / TILE_WIDTH..covered.size.div_ceil(TILE_WIDTH) {
         let entries = files.bundle(number, covered.size)?;
-        for (i, entry) in entries.iter().enumerate() {
-            let at = number * TILE_WIDTH + i as u64;
-            let signed =
-                event::decode(entry).map_err(|e| damaged(e, &format!("ledger entry {at}")))?;
-            index.append(merkle::leaf_hash(entry), &signed);
+        let known = usize::try_from(tree.size() % TILE_WIDTH).unwrap_or(0);
+        let entries = entries.get(known..).unwrap_or_default();
+        if entries.is_empty() {
+            continue;
         }
-        let made = tree.extend(&entries)?;
+        for entry in entries {
+            fold(&mut index, entry, together)?;
+        }
+        let made = tree.extend(entries)?;
         // Those that are partial on the way are not stored: partial tiles stand at checkpoint sizes only.
         let full = |f: &&TileFile| u64::from(f.tile.width()) == TILE_WIDTH;
         for file in made.iter().filter(full) {
             compare(files, file)?;
+        }
+        // If these entries turn out not to lead to the checkpoint, neither does the root in the run.
+        if index.holds(run_entries) && runs.begin() {
+            runs.freeze(&mut index, tree.root());
+            runs.write();
         }
     }
     for file in tree.partial_tiles()? {
@@ -187,6 +327,27 @@ fn read_log(files: &Files, covered: &Checkpoint) -> Outcome<(Tree, Index)> {
         )));
     }
     Ok((tree, index))
+}
+
+/// Folds an entry in, with the heads that it names.
+fn fold(index: &mut Index, entry: &[u8], together: &Together) -> Outcome<()> {
+    let at = format!("ledger entry {}", index.size());
+    let event = event::decode(entry).map_err(|e| damaged(e, &at))?.event;
+    let heads = together.of(&event).map_err(|e| e.during(at))?;
+    index.append(merkle::leaf_hash(entry), &event, heads.as_deref());
+    Ok(())
+}
+
+/// The edge of the log where its runs end; the run was found to be of this log.
+fn begin_after(files: &Files, head: &Head, rotations: &[Retired]) -> Outcome<(Tree, Index)> {
+    let (size, root) = (head.end, head.root);
+    let tail = match size % TILE_WIDTH {
+        0 => Vec::new(),
+        _ => files.bundle(size / TILE_WIDTH, size)?,
+    };
+    let stored = TileHashReader::new(size, Hash(root), files);
+    let tree = Tree::load(size, &stored, tail)?;
+    Ok((tree, Index::after(size, state(files, head, rotations)?)))
 }
 
 fn compare(files: &Files, made: &TileFile) -> Outcome<()> {
@@ -204,5 +365,12 @@ fn damaged(e: Failure, what: &str) -> Failure {
     Failure {
         kind: FailureKind::Damaged,
         ..e.during(what)
+    }
+}
+
+fn unless_damaged<T>(outcome: Outcome<T>) -> Outcome<Option<T>> {
+    match outcome {
+        Err(e) if e.kind == FailureKind::Damaged => Ok(None),
+        other => other.map(Some),
     }
 }

@@ -1,131 +1,221 @@
 //! The sequencer's thread: takes what waits, makes it a batch, applies it, answers.
 //!
-//! No timer: while a batch is being synced the next one gathers, so blocks grow with the load. The first
-//! failed write ends the thread; whoever waits is told that the outcome is unknown, and only a new start,
-//! which reads what is really on the disk, goes on.
+//! A batch is closed by count or by timer. Without a timer it takes what waits: while a batch is being synced the
+//! next one gathers, so blocks grow with the load. The first failed write, or look-up, ends the thread; whoever
+//! waits is told that the outcome is unknown, and only a new start, which reads what is really on the disk, goes on.
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use chordae_base::{
     Failure, FailureKind, Outcome, limits,
-    seams::{self, Clock},
+    seams::{self, Clock, Thread, Threads},
 };
 use chordae_chain::{event, merkle::NodeHash};
 
-use super::{LedgerKeys, Mail, Reply, View, Watch, apply::apply, files::Files, write_view};
+use super::{
+    Cadence, LedgerKeys, Mail, Reply, Shelf, Watch, apply::apply, files::Files, write_view,
+};
 use crate::{
-    core::{admit::Admitted, batch::Batch, tree::Tree},
+    core::{
+        admit::Admitted,
+        batch::Batch,
+        index::{Entries, Found, Index, Verdict},
+        run::Key,
+        tree::Tree,
+    },
     metrics::LedgerMetrics,
 };
 
 pub(super) struct Sequencer {
-    pub(super) files: Files,
+    pub(super) shelf: Shelf,
     pub(super) pending: PathBuf,
     pub(super) tree: Tree,
     pub(super) keys: LedgerKeys,
     pub(super) origin: String,
+    pub(super) cadence: Cadence,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) view: Arc<RwLock<View>>,
+    pub(super) threads: Threads,
+    /// Writes runs of the index.
+    pub(super) writer: Option<Thread<()>>,
     pub(super) watches: Arc<RwLock<Vec<Watch>>>,
     pub(super) metrics: LedgerMetrics,
 }
 
 /// Events on their way into a batch, with everybody who waits for them.
-#[derive(Default)]
 struct Gathered {
-    events: Vec<Bytes>,
-    waiting: BTreeMap<NodeHash, Vec<Reply>>,
-    places: BTreeMap<NodeHash, u64>,
+    /// What the log will say.
+    ahead: Index,
+    events: Vec<Admitted>,
+    waiting: BTreeMap<NodeHash, Waiting>,
+    /// When the first event came.
+    since: u64,
+}
+
+struct Waiting {
+    place: u64,
+    replies: Vec<Reply>,
+}
+
+/// The log, and behind it what is gathered.
+struct Both<'a>(&'a Shelf, &'a Gathered);
+
+impl Entries for Both<'_> {
+    fn find(&self, key: &Key) -> Outcome<Option<Found>> {
+        if let Some(found) = self.0.find(key)? {
+            return Ok(Some(found));
+        }
+        let (ahead, events) = (&self.1.ahead, &self.1.events);
+        let found = ahead.get(key).and_then(|at| {
+            let event = events.get(usize::try_from(at - ahead.first()).ok()?)?;
+            Some(Found {
+                leaf_index: at,
+                leaf: *event.leaf(),
+                entry: event.entry().clone(),
+                signed: event.signed().clone(),
+                heads: event.heads().cloned(),
+            })
+        });
+        Ok(found)
+    }
 }
 
 impl Sequencer {
     pub(super) fn run(mut self, mail: &seams::Mail<Mail>) {
         let mut stopping = false;
         while !stopping {
-            let Ok(first) = mail.recv() else { return };
-            let mut gathered = Gathered::default();
+            let Ok(first) = mail.recv() else { break };
+            let mut gathered = Gathered {
+                ahead: write_view(&self.shelf.view).index.ahead(),
+                events: Vec::new(),
+                waiting: BTreeMap::new(),
+                since: 0,
+            };
             let mut next = Some(first);
+            let mut failed = None;
             while let Some(mail_item) = next {
                 match mail_item {
-                    Mail::Submit(admitted, reply) => self.gather(&mut gathered, *admitted, reply),
+                    Mail::Submit(admitted, reply) => {
+                        failed = self.gather(&mut gathered, *admitted, reply).err();
+                    }
                     Mail::Stop => stopping = true,
                 }
-                let room = gathered.events.len() < limits::BLOCK_EVENTS_MAX;
-                next = if room { mail.try_recv().ok() } else { None };
+                next = if failed.is_none() {
+                    self.next(&gathered, stopping, mail)
+                } else {
+                    None
+                };
             }
-            if gathered.events.is_empty() {
-                continue;
-            }
-            let places = std::mem::take(&mut gathered.places);
-            match self.sequence(std::mem::take(&mut gathered.events)) {
+            let waiting = std::mem::take(&mut gathered.waiting).into_values();
+            let done = match failed {
+                Some(e) => Err(e),
+                None if gathered.events.is_empty() => continue,
+                None => self.sequence(gathered),
+            };
+            match done {
                 Ok(()) => {
-                    for (leaf, replies) in gathered.waiting {
-                        let place = places.get(&leaf).copied();
-                        for reply in replies {
-                            reply.answer(place.ok_or_else(super::stopped));
-                        }
+                    for Waiting { place, replies } in waiting {
+                        replies
+                            .into_iter()
+                            .for_each(|reply| reply.answer(Ok(place)));
                     }
                 }
                 Err(e) => {
                     tracing::error!("ledger: {e}; it stops until the next start");
-                    for reply in gathered.waiting.into_values().flatten() {
-                        let why = format!("{}; the entry may or may not be in the ledger", e.why);
-                        reply.answer(Err(Failure {
-                            kind: FailureKind::Io,
-                            why,
-                        }));
+                    for reply in waiting.flat_map(|waiting| waiting.replies) {
+                        reply.answer(Err(unknown(&e)));
                     }
-                    return;
+                    break;
                 }
             }
         }
+        if let Some(writer) = self.writer.take() {
+            // What it could not write is made anew at the next start.
+            drop(writer.join());
+        }
     }
 
-    /// Puts an event into the batch, or answers at once: it is there already, or may not enter.
-    fn gather(&self, gathered: &mut Gathered, admitted: Admitted, reply: Reply) {
-        let mut view = write_view(&self.view);
+    /// What comes into the same batch: what waits already and, until the batch has its time, what comes.
+    fn next(&self, gathered: &Gathered, stopping: bool, mail: &seams::Mail<Mail>) -> Option<Mail> {
+        if gathered.events.len() >= self.cadence.events.min(limits::BLOCK_EVENTS_MAX) {
+            return None;
+        }
+        let waits = mail.try_recv().ok();
+        if waits.is_some() || stopping || gathered.events.is_empty() {
+            return waits;
+        }
+        let gone = self.clock.mono_ns().saturating_sub(gathered.since);
+        let left = self.cadence.wait.saturating_sub(Duration::from_nanos(gone));
+        if left.is_zero() {
+            return None;
+        }
+        mail.recv_timeout(left).ok()
+    }
+
+    /// Puts an event into the batch, or answers at once: it is there already, may not enter, or leads to an entry that
+    /// was changed. An error is that of the index, and of all that follows; the submitter was told.
+    fn gather(&self, gathered: &mut Gathered, admitted: Admitted, reply: Reply) -> Outcome<()> {
         let leaf = *admitted.leaf();
-        if let Some(at) = view.index.place(&leaf, view.checkpoint.size) {
-            drop(view);
-            return reply.answer(Ok(at));
-        }
         if let Some(waiting) = gathered.waiting.get_mut(&leaf) {
-            return waiting.push(reply);
+            waiting.replies.push(reply);
+            return Ok(());
         }
-        if let Err(e) = view.index.check(admitted.signed()) {
-            drop(view);
-            let reason = if e.kind == FailureKind::Damaged {
-                "fork"
-            } else {
-                "refused"
-            };
-            self.metrics.refused.with_label_values(&[reason]).inc();
-            return reply.answer(Err(e));
+        let entries = Both(&self.shelf, gathered);
+        let heads = admitted.heads().map(|heads| &**heads);
+        match gathered
+            .ahead
+            .check(&leaf, admitted.signed(), heads, &entries)
+        {
+            Ok(Verdict::There(at)) => reply.answer(Ok(at)),
+            Ok(Verdict::Not(e)) => {
+                let reason = if e.kind == FailureKind::Damaged {
+                    "fork"
+                } else {
+                    "refused"
+                };
+                self.metrics.refused.with_label_values(&[reason]).inc();
+                reply.answer(Err(e));
+            }
+            Ok(Verdict::Fits) => {
+                if gathered.events.is_empty() {
+                    gathered.since = self.clock.mono_ns();
+                }
+                let place = gathered.ahead.size();
+                gathered.ahead.append(leaf, &admitted.signed().event, heads);
+                let replies = vec![reply];
+                gathered.waiting.insert(leaf, Waiting { place, replies });
+                gathered.events.push(admitted);
+            }
+            Err(e) if e.kind == FailureKind::Damaged => reply.answer(Err(e)),
+            Err(e) => {
+                reply.answer(Err(unknown(&e)));
+                return Err(e);
+            }
         }
-        // The index runs ahead of the checkpoint; readers look below the checkpoint's size only.
-        gathered.places.insert(leaf, view.index.size());
-        view.index.append(leaf, admitted.signed());
-        gathered.waiting.insert(leaf, vec![reply]);
-        gathered.events.push(admitted.entry().clone());
+        Ok(())
     }
 
-    fn sequence(&mut self, events: Vec<Bytes>) -> Outcome<()> {
+    fn sequence(&mut self, gathered: Gathered) -> Outcome<()> {
         let began = self.clock.mono_ns();
         let now_ms = u64::try_from(self.clock.wall_ns() / 1_000_000).unwrap_or(0);
-        let last = write_view(&self.view).index.last_block();
+        let mut ahead = gathered.ahead;
+        let last = ahead.last_block();
+        let events = gathered.events.iter().map(|e| e.entry().clone()).collect();
         let batch = Batch::close(&self.tree, last, events, now_ms, &self.keys.sequencer)?;
+        if let Some(block) = batch.entries.last() {
+            ahead.append(event::leaf_hash(block), &event::decode(block)?.event, None);
+        }
 
         // A crash or a failure here leaves the old pending form, which is history, or this one. Nothing
         // is signed yet and nobody was answered, so either start is right.
-        put_pending(&self.files, &self.pending, &batch)?;
+        put_pending(&self.shelf.files, &self.pending, &batch)?;
 
         let applied = apply(
-            &self.files,
+            &self.shelf.files,
             &self.tree,
             &batch,
             &self.origin,
@@ -136,14 +226,16 @@ impl Sequencer {
         let watches = self.watches.read().unwrap_or_else(PoisonError::into_inner);
         watches.iter().for_each(|watch| watch(&applied.text));
         drop(watches);
-        if let Some(block) = batch.entries.last() {
-            let mut view = write_view(&self.view);
-            let leaf = event::leaf_hash(block);
-            view.index.append(leaf, &event::decode(block)?);
-            view.checkpoint = applied.checkpoint;
-            view.text = applied.text;
-        }
+        let mut view = write_view(&self.shelf.view);
+        view.index.absorb(ahead);
+        view.checkpoint = applied.checkpoint;
+        view.text = applied.text;
+        let many = view.index.holds(self.cadence.run_entries);
+        drop(view);
         self.tree = applied.tree;
+        if many {
+            self.write_index();
+        }
         self.metrics
             .batch_seconds
             .observe(seconds(self.clock.mono_ns().saturating_sub(began)));
@@ -152,16 +244,36 @@ impl Sequencer {
         // Full tiles stand under a durable checkpoint; their partial ones are no longer needed. What is
         // left behind here is only space.
         for file in &applied.full {
-            if let Err(e) = self.files.remove_partials(&file.tile) {
+            if let Err(e) = self.shelf.files.remove_partials(&file.tile) {
                 tracing::warn!("ledger: partial tiles stay: {e}");
             }
         }
         Ok(())
     }
 
+    /// Lets the keys that are in memory become a run, on a thread of its own; if one is at work still, later.
+    fn write_index(&mut self) {
+        let runs = &self.shelf.runs;
+        if !runs.begin() {
+            return;
+        }
+        let mut view = write_view(&self.shelf.view);
+        // Under the lock: whoever finds a key no longer in memory finds it among the frozen.
+        runs.freeze(&mut view.index, self.tree.root());
+        drop(view);
+        let work = Arc::clone(runs);
+        match self.threads.spawn("ledger-index", move || work.write()) {
+            Ok(thread) => self.writer = Some(thread),
+            Err(e) => {
+                tracing::warn!("ledger: the index is written here: {e}");
+                runs.write();
+            }
+        }
+    }
+
     /// Shows size and time of the newest checkpoint to operators.
     pub(super) fn show(&self) {
-        let view = write_view(&self.view);
+        let view = write_view(&self.shelf.view);
         self.metrics
             .entries
             .set(i64::try_from(view.checkpoint.size).unwrap_or(i64::MAX));
@@ -172,6 +284,13 @@ impl Sequencer {
                 .set(seconds(block.time_ms.saturating_mul(1_000_000)));
         }
     }
+}
+
+fn unknown(e: &Failure) -> Failure {
+    Failure::io(format!(
+        "{}; the entry may or may not be in the ledger",
+        e.why
+    ))
 }
 
 fn put_pending(files: &Files, path: &std::path::Path, batch: &Batch) -> Outcome<()> {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! due heads ─▶ sign add-data ─▶ outbox, one sync ─▶ submit all ─▶ wait for their checkpoint ─▶ settled
+//! of many streams: keep them beside the log ─▶ sign add-heads ─▶ outbox ...
 //! ```
 //!
 //! Signed bytes are durable before they are submitted, so a crash in between submits the same bytes
 //! again and the log counts them once; a second signature for one link would seal its content anew and
-//! count twice. What is anchored is not stored: at the start it is read from the log by tag, and each
+//! count twice. (An `add-heads` that may or may not have entered is not submitted again: the next round's may
+//! have newer heads, and a head that is anchored twice is anchored.) What is anchored is not stored: at the start it is read from the log by tag, and each
 //! anchored digest is compared with the link as it is stored now.
 
 mod outbox;
@@ -184,7 +186,7 @@ fn stopped() -> Failure {
 /// Submits events that a crash left between outbox and log, unchanged.
 fn submit_again(ledger: &Ledger, left: Vec<Bytes>) -> Outcome<()> {
     for entry in left {
-        if ledger.place(&event::leaf_hash(&entry)).is_some() {
+        if ledger.place(&event::leaf_hash(&entry))?.is_some() {
             continue;
         }
         // The head of the trail is signed anew at every start: one that was overtaken meanwhile, or that
@@ -206,7 +208,7 @@ fn submit_again(ledger: &Ledger, left: Vec<Bytes>) -> Outcome<()> {
 fn anchored_upto(parts: &NotaryParts, newest: &Link) -> Outcome<Option<u64>> {
     let did = newest.did;
     for index in (0..=newest.index).rev() {
-        let Some(anchor) = parts.ledger.tagged(&did, index) else {
+        let Some(anchor) = parts.ledger.tagged(&did, index)? else {
             continue;
         };
         let link = if index == newest.index {

@@ -19,11 +19,7 @@ pub(super) struct Outbox(Option<Journal>);
 impl Outbox {
     /// Opens it: the events that it still holds, oldest first, most of them long in the log.
     pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> Outcome<(Self, Vec<Bytes>)> {
-        let settings = Settings {
-            dir,
-            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: limits::ENTRY_BYTES_MAX,
-        };
+        let settings = Settings::small(dir, limits::ENTRY_BYTES_MAX);
         let opened = Journal::open(disk, settings)?;
         if let Some(torn) = opened.torn {
             // Not durable, so never submitted: its head is signed anew.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chordae_base::{Did, Digest, Failure, FailureKind, Outcome, limits, seams};
 use chordae_chain::{
     event::{self, ContentDg, Event},
+    heads::HeadSet,
     link::{self, Link},
     seal::{self, Purpose},
 };
@@ -39,9 +40,10 @@ pub(super) struct Worker {
 }
 
 /// What an event under way is about.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum About {
     Head(Did, u64),
+    Heads(Arc<[(Did, u64)]>),
     Audit(Digest, u64),
 }
 
@@ -137,6 +139,13 @@ impl Worker {
                 Err(e) => self.settle(about, Err(e)),
             }
         }
+        for links in &round.together {
+            let about = About::Heads(links.iter().map(|link| (link.did, link.index)).collect());
+            match self.sign_heads(links) {
+                Ok(entry) => fresh.push((about, entry)),
+                Err(e) => self.settle(about, Err(e)),
+            }
+        }
         if round.audit {
             let head = self.trail_head();
             match self.sign_audit(head) {
@@ -186,6 +195,17 @@ impl Worker {
         event::sign(&event, &self.parts.provider).map(Bytes::from)
     }
 
+    /// Their file is durable before an event names it.
+    fn sign_heads(&self, links: &[Link]) -> Outcome<Bytes> {
+        let head = |link: &Link| (link::tag(&link.did, link.index), link.digest());
+        let heads = HeadSet::new(links.iter().map(head).collect())?;
+        let event = Event::AddHeads {
+            root: self.parts.ledger.keep(&heads)?,
+            count: heads.count(),
+        };
+        event::sign(&event, &self.parts.provider).map(Bytes::from)
+    }
+
     /// Head of the trail; of an empty one zeros and 0: an idle log shows by its time that it lives.
     fn trail_head(&self) -> (Digest, u64) {
         let head = self.parts.trail.head();
@@ -206,7 +226,7 @@ impl Worker {
         // As many places as answers: the sequencer's thread never waits for this one.
         let (answer, answers) = self.parts.threads.mailbox(work.len());
         for (about, entry) in work {
-            let (about, answer) = (*about, answer.clone());
+            let (about, answer) = (about.clone(), answer.clone());
             self.parts
                 .ledger
                 .submit_then(entry.clone(), move |outcome| {
@@ -223,11 +243,11 @@ impl Worker {
             Ok(_) => {
                 self.trouble = None;
                 match about {
-                    About::Head(did, index) => {
-                        self.heads.settled(&did, index);
-                        // One event vouches for all links before it.
-                        self.signed.retain(|(of, at), _| *of != did || *at > index);
-                        self.metrics.anchored.inc();
+                    About::Head(did, index) => self.anchored(did, index),
+                    About::Heads(heads) => {
+                        for (did, index) in heads.iter() {
+                            self.anchored(*did, *index);
+                        }
                     }
                     About::Audit(digest, count) => self.audited = Some((digest, count)),
                 }
@@ -244,9 +264,28 @@ impl Worker {
                 self.heads.give_up(&did, index);
                 tracing::error!("notary: link {index} of a stream cannot be anchored: {failure}");
             }
+            About::Heads(heads) => {
+                for (did, index) in heads.iter() {
+                    if later {
+                        self.heads.failed(did, *index);
+                    } else {
+                        self.heads.alone(did, *index);
+                    }
+                }
+            }
             About::Audit(..) => self.heads.audit_failed(self.parts.clock.mono_ns()),
         }
         self.trouble = Some(failure.why);
+    }
+
+    fn anchored(&mut self, did: Did, index: u64) {
+        self.heads.settled(&did, index);
+        // One event vouches for all links before it.
+        let before = self.signed.range((did, 0)..=(did, index));
+        for key in before.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.signed.remove(&key);
+        }
+        self.metrics.anchored.inc();
     }
 
     fn show(&self) -> AnchorStatus {

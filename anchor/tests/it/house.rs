@@ -3,7 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
-use chordae_anchor::{Ledger, LedgerKeys, Parties, core::tree, ledger::Settings};
+use chordae_anchor::{
+    Ledger, LedgerKeys, Parties,
+    core::tree,
+    ledger::{Cadence, Settings},
+};
 use chordae_base::{
     Digest, KeyId, Outcome,
     seams::{
@@ -33,6 +37,8 @@ pub(crate) const PROVIDER: u8 = 1;
 pub(crate) const SEQUENCER: u8 = 2;
 pub(crate) const PATIENT: u8 = 3;
 pub(crate) const OTHER_PATIENT: u8 = 6;
+/// Another provider; comes after the first, where keys change.
+pub(crate) const NEXT_PROVIDER: u8 = 7;
 
 pub(crate) struct Known;
 
@@ -40,6 +46,7 @@ impl Parties for Known {
     fn role_key(&self, kid: &KeyId) -> Option<(Role, [u8; 32])> {
         let known = [
             (PROVIDER, Role::Provider),
+            (NEXT_PROVIDER, Role::Provider),
             (SEQUENCER, Role::Sequencer),
             (PATIENT, Role::Patient),
             (OTHER_PATIENT, Role::Patient),
@@ -54,6 +61,7 @@ pub(crate) fn settings() -> Settings {
         data_dir: Path::new(DATA).into(),
         origin: ORIGIN.into(),
         policy: None,
+        cadence: Cadence::default(),
     }
 }
 
@@ -95,6 +103,18 @@ pub(crate) fn open(disk: impl Disk + 'static) -> Outcome<Ledger> {
     open_with(Arc::new(disk), FakeClock::new(NOW_NS), keys())
 }
 
+/// A ledger whose keys go to the disk after so many entries.
+pub(crate) fn open_small(disk: impl Disk + 'static, run_entries: u64) -> Outcome<Ledger> {
+    let settings = Settings {
+        cadence: Cadence {
+            run_entries,
+            ..Cadence::default()
+        },
+        ..settings()
+    };
+    open_as(Arc::new(disk), settings, FakeClock::new(NOW_NS), keys())
+}
+
 /// From some operation on, nothing works any more.
 pub(crate) fn dies_at(after: u64, how: How) -> Fault {
     Fault {
@@ -108,6 +128,11 @@ pub(crate) fn dies_at(after: u64, how: How) -> Fault {
 
 /// The n-th anchor event of the provider.
 pub(crate) fn anchor(n: u64) -> Bytes {
+    anchor_by(n, PROVIDER)
+}
+
+/// The n-th anchor event, by this provider.
+pub(crate) fn anchor_by(n: u64, provider: u8) -> Bytes {
     let mut tag = [0; 32];
     tag[..8].copy_from_slice(&n.to_be_bytes());
     let event = Event::AddData {
@@ -115,7 +140,7 @@ pub(crate) fn anchor(n: u64) -> Bytes {
         tag: Digest(tag),
         content: vec![2; 60],
     };
-    event::sign(&event, &party(PROVIDER)).unwrap().into()
+    event::sign(&event, &party(provider)).unwrap().into()
 }
 
 pub(crate) fn grant(seed: u8, nonce: u8) -> Bytes {

@@ -3,10 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, mpsc::sync_channel},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use chordae_anchor::{Ledger, ledger::Settings};
+use chordae_anchor::{
+    Ledger,
+    ledger::{Cadence, Settings},
+};
 use chordae_base::{
     Digest, FailureKind, Outcome,
     seams::{
@@ -24,10 +28,10 @@ use chordae_chain::{
 
 use crate::house::{
     NOW_NS, ORIGIN, OTHER_PATIENT, PATIENT, PROVIDER, SEQUENCER, all_entries, anchor,
-    checkpoint_of, grant, keys, leaves, open, open_as, open_with, party, revocation,
+    checkpoint_of, grant, keys, leaves, open, open_as, open_with, party, revocation, settings,
 };
 
-fn submit_all(ledger: &Ledger, entries: &[Bytes]) -> Vec<Outcome<u64>> {
+pub(crate) fn submit_all(ledger: &Ledger, entries: &[Bytes]) -> Vec<Outcome<u64>> {
     let (answer, answers) = sync_channel(entries.len());
     for (n, entry) in entries.iter().enumerate() {
         let answer = answer.clone();
@@ -65,6 +69,7 @@ fn events_get_their_place_under_a_checkpoint_and_a_receipt() {
         policy: trust::policy_text(ledger.trusted_log()),
         providers: vec![],
         sequencers: vec![],
+        retired: Vec::new(),
         ca: None,
     };
     for (entry, place) in entries.iter().zip(&places) {
@@ -122,6 +127,68 @@ fn signed_by_sequencer(entry: &[u8]) {
         .unwrap()
         .verify(&party(SEQUENCER).sign_public())
         .unwrap();
+}
+
+/// Counts of the blocks of a log.
+pub(crate) fn blocks(ledger: &Ledger) -> Vec<u32> {
+    let count = |entry: &Bytes| match event::decode(entry).unwrap().event {
+        Event::Block { count, .. } => Some(count),
+        _ => None,
+    };
+    all_entries(ledger).iter().filter_map(count).collect()
+}
+
+fn open_in(cadence: Cadence) -> Ledger {
+    let settings = Settings {
+        cadence,
+        ..settings()
+    };
+    let clock = FakeClock::new(NOW_NS);
+    open_as(Arc::new(FakeDisk::new()), settings, clock, keys()).unwrap()
+}
+
+#[test]
+fn a_batch_is_closed_by_count_or_by_timer() {
+    let entries: Vec<Bytes> = (0..10).map(anchor).collect();
+    let three = open_in(Cadence {
+        events: 3,
+        ..Cadence::default()
+    });
+    submit_all(&three, &entries);
+    let counts = blocks(&three);
+    assert!(counts.iter().all(|count| *count <= 3), "{counts:?}");
+    assert_eq!(counts.iter().sum::<u32>(), 10);
+    three.stop();
+
+    // It waits for what comes later, until there are enough, or its time is over.
+    for (events, wait_s) in [(4, 60), (400, 3)] {
+        let ledger = open_in(Cadence {
+            events,
+            wait: Duration::from_secs(wait_s),
+            ..Cadence::default()
+        });
+        let (answer, answers) = sync_channel(4);
+        for entry in &entries[..4] {
+            let answer = answer.clone();
+            ledger.submit_then(entry.clone(), move |place| answer.send(place).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for _ in 0..4 {
+            answers.recv().unwrap().unwrap();
+        }
+        assert_eq!(blocks(&ledger), [4]);
+        ledger.stop();
+    }
+
+    // An orderly stop does not wait.
+    let slow = open_in(Cadence {
+        wait: Duration::from_secs(3600),
+        ..Cadence::default()
+    });
+    let (answer, answers) = sync_channel(1);
+    slow.submit_then(anchor(1), move |place| answer.send(place).unwrap());
+    slow.stop();
+    assert_eq!(answers.recv().unwrap().unwrap(), 0);
 }
 
 #[test]
@@ -205,17 +272,20 @@ fn a_session_is_revoked_by_its_own_patient_only() {
     let ledger = open(disk.clone()).unwrap();
     let entry = grant(PATIENT, 1);
     let sid = event::leaf_hash(&entry);
-    assert_eq!((ledger.session(&sid), ledger.revoked(&sid)), (None, false));
+    assert_eq!(
+        (ledger.session(&sid).unwrap(), ledger.revoked(&sid).unwrap()),
+        (None, false)
+    );
     let at = ledger.submit(entry).unwrap();
     assert_eq!(
-        (ledger.session(&sid), ledger.revoked(&sid)),
+        (ledger.session(&sid).unwrap(), ledger.revoked(&sid).unwrap()),
         (Some(at), false)
     );
     let refusal = ledger.submit(revocation(OTHER_PATIENT, sid)).unwrap_err();
     assert_eq!(refusal.kind, FailureKind::Refused);
-    assert!(!ledger.revoked(&sid));
+    assert!(!ledger.revoked(&sid).unwrap());
     ledger.submit(revocation(PATIENT, sid)).unwrap();
-    assert!(ledger.revoked(&sid));
+    assert!(ledger.revoked(&sid).unwrap());
     // Granted and revoked before either is under a checkpoint.
     let other = grant(OTHER_PATIENT, 2);
     let other_sid = event::leaf_hash(&other);
@@ -223,8 +293,8 @@ fn a_session_is_revoked_by_its_own_patient_only() {
     assert!(both.iter().all(|place| place.is_ok()));
     ledger.stop();
     let ledger = open(disk).unwrap();
-    assert!(ledger.revoked(&sid) && ledger.revoked(&other_sid));
-    assert_eq!(ledger.session(&sid), Some(at));
+    assert!(ledger.revoked(&sid).unwrap() && ledger.revoked(&other_sid).unwrap());
+    assert_eq!(ledger.session(&sid).unwrap(), Some(at));
 }
 
 #[test]
@@ -319,8 +389,7 @@ fn the_same_on_a_real_disk() {
     let open = || {
         let settings = Settings {
             data_dir: dir.path().into(),
-            origin: ORIGIN.into(),
-            policy: None,
+            ..settings()
         };
         open_as(Arc::new(OsDisk), settings, FakeClock::new(NOW_NS), keys())
     };

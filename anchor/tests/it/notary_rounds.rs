@@ -21,6 +21,7 @@ use chordae_base::{
 };
 use chordae_chain::{
     event::{self, ContentDg, Event},
+    heads::HeadSet,
     link::{self, Link},
     seal::{self, Purpose},
 };
@@ -101,6 +102,16 @@ struct House {
 }
 
 fn start(disk: Arc<dyn Disk>, chains: &Chains, trail: Option<u64>) -> Outcome<House> {
+    start_as(disk, chains, trail, 1000)
+}
+
+/// As [`start`]; with more streams than these, their heads go together.
+fn start_as(
+    disk: Arc<dyn Disk>,
+    chains: &Chains,
+    trail: Option<u64>,
+    alone_streams: usize,
+) -> Outcome<House> {
     let clock = FakeClock::new(NOW_NS);
     let ledger = open_with(Arc::clone(&disk), clock.clone(), keys())?;
     let trail = Trail(Arc::new(Mutex::new(trail.map(|n| (Digest([8; 32]), n)))));
@@ -119,6 +130,7 @@ fn start(disk: Arc<dyn Disk>, chains: &Chains, trail: Option<u64>) -> Outcome<Ho
     let cadence = Cadence {
         anchor_every_ns: 10,
         audit_every_ns: 1_000_000,
+        alone_streams,
     };
     let settings = NotarySettings {
         data_dir: Path::new(DATA).into(),
@@ -154,7 +166,7 @@ fn a_head_is_anchored_for_its_patient_or_the_provider() {
     assert_eq!(house.notary.settle().unwrap().pending_heads, 0);
     let anchors = anchors(&house.ledger);
     for (head, reader) in heads.iter().zip([PATIENT, PROVIDER]) {
-        let anchor = house.ledger.tagged(&head.did, 0).unwrap();
+        let anchor = house.ledger.tagged(&head.did, 0).unwrap().unwrap();
         assert_eq!(anchor.digest, head.digest());
         let secret = party(reader).seal.unwrap();
         let sealed = &anchors[&link::tag(&head.did, 0)][0];
@@ -170,11 +182,12 @@ fn a_head_is_anchored_for_its_patient_or_the_provider() {
     let head = std::iter::repeat_with(|| chains.grow(1)).nth(4).unwrap();
     house.notary.linked(std::slice::from_ref(&head)).unwrap();
     house.notary.settle().unwrap();
-    assert!(house.ledger.tagged(&head.did, 3).is_none());
+    assert!(house.ledger.tagged(&head.did, 3).unwrap().is_none());
     assert_eq!(
         house
             .ledger
             .anchored(&head.did, 1, head.index)
+            .unwrap()
             .unwrap()
             .index,
         5
@@ -206,7 +219,7 @@ fn a_new_start_anchors_what_is_missing_and_nothing_else() {
     let house = start(Arc::new(disk), &chains, None).unwrap();
     house.notary.settle().unwrap();
     assert_eq!(
-        house.ledger.tagged(&head.did, 1).unwrap().digest,
+        house.ledger.tagged(&head.did, 1).unwrap().unwrap().digest,
         head.digest()
     );
     house.notary.stop();
@@ -246,7 +259,12 @@ fn signed_bytes_are_submitted_again_unchanged() {
     assert_eq!((torn.unwrap(), outbox.len()), (None, 1));
     let house = start(Arc::new(inner), &chains, None).unwrap();
     house.notary.settle().unwrap();
-    let at = house.ledger.tagged(&head.did, 0).unwrap().leaf_index;
+    let at = house
+        .ledger
+        .tagged(&head.did, 0)
+        .unwrap()
+        .unwrap()
+        .leaf_index;
     assert_eq!(house.ledger.entry(at).unwrap(), outbox[0]);
     assert_eq!(
         anchors(&house.ledger)
@@ -344,9 +362,82 @@ fn an_orderly_stop_anchors_the_head_of_the_trail_if_it_has_moved() {
     }
 }
 
+/// The tags that `add-heads` events anchor.
+fn together(ledger: &Ledger) -> Vec<Digest> {
+    let heads = |entry: Bytes| match event::decode(&entry).unwrap().event {
+        Event::AddHeads { root, .. } => Some(ledger.heads(&root).unwrap()),
+        _ => None,
+    };
+    let files = all_entries(ledger).into_iter().filter_map(heads);
+    let sets = files.map(|bytes| HeadSet::decode(&bytes).unwrap());
+    sets.flat_map(|set| set.iter().map(|(tag, _)| *tag).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn of_many_streams_all_but_the_first_heads_share_an_event() {
+    let chains = Chains::default();
+    let disk = FakeDisk::new();
+    let house = start_as(Arc::new(disk.clone()), &chains, None, 2).unwrap();
+    let round = |chains: &Chains| (1..=3).map(|did| chains.grow(did)).collect::<Vec<_>>();
+    let settle = |links: &[Link]| {
+        house.notary.linked(links).unwrap();
+        assert_eq!(house.notary.settle().unwrap().pending_heads, 0);
+    };
+    let first = round(&chains);
+    settle(&first);
+    assert_eq!(anchors(&house.ledger).len(), 3, "each by itself");
+    let second = round(&chains);
+    let size = house.ledger.size();
+    settle(&second);
+    assert_eq!(house.ledger.size(), size + 2, "one event and its block");
+    for head in &second {
+        let anchor = house.ledger.tagged(&head.did, 1).unwrap().unwrap();
+        assert_eq!(anchor.digest, head.digest());
+        assert!(anchor.way(&head.did).unwrap().is_some());
+    }
+    house.notary.stop();
+    house.ledger.stop();
+    // A new start knows what is anchored.
+    let size = house.ledger.size();
+    let house = start_as(Arc::new(disk), &chains, None, 2).unwrap();
+    assert_eq!(house.notary.settle().unwrap().pending_heads, 0);
+    assert_eq!(house.ledger.size(), size);
+    house.notary.stop();
+    house.ledger.stop();
+}
+
+#[test]
+fn a_fork_among_heads_that_go_together_keeps_only_itself_out() {
+    let chains = Chains::default();
+    let house = start_as(Arc::new(FakeDisk::new()), &chains, None, 0).unwrap();
+    let round = || (1..=3).map(|did| chains.grow(did)).collect::<Vec<_>>();
+    house.notary.linked(&round()).unwrap();
+    house.notary.settle().unwrap();
+    let links = round();
+    let other = Event::AddData {
+        digest: Digest([9; 32]),
+        tag: link::tag(&links[1].did, 1),
+        content: vec![2; 60],
+    };
+    let other = event::sign(&other, &party(PROVIDER)).unwrap();
+    house.ledger.submit(other).unwrap();
+    house.notary.linked(&links).unwrap();
+    let status = house.notary.settle().unwrap();
+    assert_eq!(status.pending_heads, 3);
+    assert!(status.trouble.unwrap().contains("fork"));
+    assert_eq!(house.notary.settle().unwrap().pending_heads, 1);
+    for head in [&links[0], &links[2]] {
+        let anchor = house.ledger.tagged(&head.did, 1).unwrap().unwrap();
+        assert_eq!(anchor.digest, head.digest());
+    }
+    house.notary.stop();
+    house.ledger.stop();
+}
+
 /// Two rounds over two streams, until something fails.
-fn script(disk: Arc<dyn Disk>, chains: &Chains) {
-    let Ok(house) = start(disk, chains, None) else {
+fn script(disk: Arc<dyn Disk>, chains: &Chains, alone_streams: usize) {
+    let Ok(house) = start_as(disk, chains, None, alone_streams) else {
         return;
     };
     for _ in 0..2 {
@@ -361,8 +452,17 @@ fn script(disk: Arc<dyn Disk>, chains: &Chains) {
 
 #[test]
 fn death_at_any_operation_anchors_every_head_and_no_link_twice() {
+    die_at_each_operation(1000);
+}
+
+#[test]
+fn death_at_any_operation_anchors_every_head_that_goes_with_others() {
+    die_at_each_operation(0);
+}
+
+fn die_at_each_operation(alone_streams: usize) {
     let whole = FaultyDisk::new(Arc::new(FakeDisk::new()));
-    script(Arc::new(whole.clone()), &Chains::default());
+    script(Arc::new(whole.clone()), &Chains::default(), alone_streams);
     assert!(whole.changes() > 40);
     for after in 0..whole.changes() {
         let (inner, chains) = (FakeDisk::new(), Chains::default());
@@ -375,19 +475,22 @@ fn death_at_any_operation_anchors_every_head_and_no_link_twice() {
             for_ever: true,
             how,
         });
-        script(Arc::new(faulty), &chains);
+        script(Arc::new(faulty), &chains, alone_streams);
         inner.crash_torn(after);
-        let house = start(Arc::new(inner), &chains, None).unwrap();
+        let house = start_as(Arc::new(inner), &chains, None, alone_streams).unwrap();
         house.notary.settle().unwrap();
         for head in chains.heads() {
-            let anchor = house
-                .ledger
-                .tagged(&head.did, head.index)
-                .expect("every head");
-            assert_eq!(anchor.digest, head.digest());
+            let anchor = house.ledger.tagged(&head.did, head.index).unwrap();
+            let digest = anchor.map(|anchor| anchor.digest);
+            assert_eq!(digest, Some(head.digest()), "dead at operation {after}");
         }
         let twice: BTreeSet<usize> = anchors(&house.ledger).values().map(Vec::len).collect();
         assert!(twice.iter().all(|n| *n == 1), "dead at operation {after}");
+        let mut tags = together(&house.ledger);
+        let all = tags.len();
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), all, "dead at operation {after}");
         house.notary.stop();
         house.ledger.stop();
     }

@@ -25,7 +25,7 @@
 //! bad bytes at P are damage if a valid record after them carries a mark above P (it knew them durable),
 //! and a torn tail otherwise: cut and reported. So a batch is protected from the next batch, or idle
 //! mark, on; before that nobody can tell its damage from the tear of a commit that never returned.
-//! Zeros up to the end of the newest segment are its room (see `reserving`), or never arrived: no tear.
+//! Zeros up to the end of the newest segment are its room, or never arrived: no tear.
 //! Segments must be contiguous; a name that is not ours is refused. A newest segment without any record
 //! is removed if it has a predecessor. Then the newest segment is copied to a fresh file, which is synced
 //! and renamed over it, before `open` returns: a recovered record may have been read from a cache that a
@@ -39,7 +39,6 @@
 //! - during `open`: a `.tmp` beside the old newest segment, removed next time; or the new one.
 
 mod format;
-pub mod group;
 mod reader;
 mod recover;
 
@@ -54,7 +53,7 @@ use bytes::Bytes;
 pub use reader::Reader;
 
 use crate::{
-    Failure, Outcome,
+    Failure, Outcome, limits,
     seams::{Disk, DiskFile},
 };
 use format::{RECORD_HEADER, put_record, put_record_with, segment_header};
@@ -63,8 +62,8 @@ use reader::Shared;
 /// Bytes gathered before a write; a larger commit takes several writes and still one sync.
 const WRITE: usize = 4 << 20;
 
-/// A segment's room is reserved only while this many times as much is free.
-const RESERVE_PART: u64 = 8;
+/// Zeros ahead take at most such a part of what is free.
+const ROOM_PART: u64 = 8;
 
 /// Where a journal lies and how large its parts grow.
 #[derive(Debug, Clone)]
@@ -73,8 +72,38 @@ pub struct Settings {
     pub dir: PathBuf,
     /// A segment of this size is full; the commit that fills it may exceed it.
     pub segment_bytes: u64,
+    /// Zeros written and synced ahead of the records at a time, which lie in the newest segment's file behind
+    /// them; 0: the file grows with each record.
+    ///
+    /// A sync of what was written over zeros is one of data alone. Where a file grows, or lies in room that was
+    /// only reserved, the file system has news of its own to write, and ext4 says that the sync is done
+    /// though that news was refused because its journal had just failed: what was synced is then not there after
+    /// the next mount (decision 44). It is also slower.
+    pub room_bytes: u64,
     /// Longest payload, below 4 GiB. Records longer than this are damage to a reader.
     pub record_bytes_max: usize,
+}
+
+impl Settings {
+    /// Those of a log that grows by single records: links, registry, trail, quarantine, outbox.
+    pub fn small(dir: PathBuf, record_bytes_max: usize) -> Self {
+        Self {
+            dir,
+            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
+            room_bytes: limits::JOURNAL_ROOM_BYTES,
+            record_bytes_max,
+        }
+    }
+
+    /// Those of a log of all that arrives: WAL, exchange, a gateway's spool.
+    pub fn large(dir: PathBuf, segment_bytes: u64) -> Self {
+        Self {
+            dir,
+            segment_bytes,
+            room_bytes: limits::WAL_ROOM_BYTES,
+            record_bytes_max: limits::RECORD_BYTES_MAX,
+        }
+    }
 }
 
 /// What `open` cut off: bytes after the last valid record, which no mark covered.
@@ -151,8 +180,8 @@ pub struct Journal {
     marked: u64,
     /// End of the newest record that is no idle mark.
     records_end: u64,
-    /// Whether a segment's whole room is taken when it begins.
-    reserving: bool,
+    /// Up to where the newest segment's file holds synced zeros or records.
+    room: u64,
     /// Memory that commits are made in.
     out: Vec<u8>,
 }
@@ -195,7 +224,7 @@ impl Journal {
             durable,
             marked,
             records_end,
-            reserving: false,
+            room: durable,
             out: Vec::new(),
         };
         Ok(Opened {
@@ -204,25 +233,25 @@ impl Journal {
         })
     }
 
-    /// From now on takes the room of a whole segment at once, so that a sync writes data and no news of the
-    /// file's length. The file then ends in zeros, which `open` knows for what they are.
-    #[must_use]
-    pub fn reserving(mut self) -> Self {
-        self.reserving = true;
-        self.reserve();
-        self
-    }
-
-    fn reserve(&mut self) {
-        let bytes = self.settings.segment_bytes;
-        if !self.reserving || self.durable - self.start >= bytes {
-            return;
+    /// Zeros up to a position and some way on, but not past the end of the segment: what follows there is its
+    /// successor. A crash in here leaves them, or a part of them.
+    fn make_room(&mut self, end: u64) -> Outcome<()> {
+        if self.settings.room_bytes == 0 || end <= self.room {
+            return Ok(());
         }
-        // Others need the last room of a disk more; a disk that cannot gives room bit by bit, as always.
+        let full = self.start.saturating_add(self.settings.segment_bytes);
+        // Others need the last room of a disk more: there it is made record by record.
         let free = self.disk.free_bytes(&self.settings.dir).unwrap_or(0);
-        if free / RESERVE_PART >= bytes {
-            self.file.reserve(bytes).ok();
-        }
+        let ahead = self.settings.room_bytes.min(free / ROOM_PART);
+        let upto = end.saturating_add(ahead).min(full.max(end));
+        let fail = |err| Failure::os(format_args!("fill {}", self.settings.dir.display()), &err);
+        let zeros = vec![0; usize::try_from(upto - self.room).unwrap_or(0)];
+        self.file
+            .write_all_at(&zeros, self.room - self.start)
+            .and_then(|()| self.file.sync())
+            .map_err(fail)?;
+        self.room = upto;
+        Ok(())
     }
 
     /// Appends records and syncs them: one sync, however many.
@@ -279,9 +308,10 @@ impl Journal {
     /// Begins a new segment with these records (none is fine). The old one is already synced whole.
     ///
     /// # Errors
-    /// As [`Journal::commit`]; `Internal` if the old one has reserved room left, which would be a hole.
+    /// As [`Journal::commit`]; `Internal` if the old one has room left, which would be a hole: it has none when
+    /// it is full, nor before anything was written to it since `open`.
     pub fn roll(mut self, first: &[Bytes]) -> Outcome<(Self, Durable)> {
-        if self.reserving && !self.wants_roll() {
+        if self.room > self.durable {
             return Err(Failure::internal(
                 "a segment with room left was to be rolled",
             ));
@@ -294,8 +324,7 @@ impl Journal {
             .disk
             .create_new(&path)
             .map_err(|err| Failure::os(&doing, &err))?;
-        self.start = start;
-        self.reserve();
+        (self.start, self.room) = (start, start);
         // Readers know the segment from here on, but as an empty one.
         self.shared.change(|list| {
             list.push(Segment {
@@ -409,6 +438,7 @@ impl Journal {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.make_room(position.saturating_add(bytes.len() as u64))?;
         let done = self.file.write_all_at(bytes, position - self.start);
         done.map_err(|err| Failure::os(format_args!("write {}", self.settings.dir.display()), &err))
     }

@@ -222,11 +222,6 @@ impl DiskFile for FaultyFile {
     fn len(&self) -> io::Result<u64> {
         self.disk.give(Op::Read, &self.path, || self.inner.len())
     }
-
-    /// No fault strikes it: whoever asks for room goes on without.
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        self.inner.reserve(bytes)
-    }
 }
 
 impl Disk for FaultyDisk {

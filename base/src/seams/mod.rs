@@ -107,9 +107,6 @@ pub trait DiskFile: Send + Sync {
     fn sync(&mut self) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Takes room for so many bytes in all; what is not written yet reads as zeros. Durable with the next
-    /// `sync`. A file system that cannot answers with an error, and nothing has changed.
-    fn reserve(&mut self, bytes: u64) -> io::Result<()>;
 }
 
 /// Replaces a file so that a crash leaves the old content or the new one: writes `{path}.tmp`, syncs it,

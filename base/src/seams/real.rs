@@ -86,15 +86,6 @@ impl DiskFile for OsFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
-
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(
-            &self.0,
-            rustix::fs::FallocateFlags::empty(),
-            0,
-            bytes,
-        )?)
-    }
 }
 
 fn flags(extra: OFlags) -> i32 {
@@ -220,7 +211,14 @@ impl Disk for OsDisk {
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for entry in fs::read_dir(path)? {
+        // Unlike the calls on files, the library's `opendir` is not called again when a signal interrupts it.
+        let found = loop {
+            match fs::read_dir(path) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                found => break found?,
+            }
+        };
+        for entry in found {
             let entry = entry?;
             let meta = match entry.metadata() {
                 // Removed between the listing and the look.

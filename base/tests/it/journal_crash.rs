@@ -14,7 +14,7 @@ use chordae_base::{
     },
 };
 
-use crate::log::{open, open_on, payload, records};
+use crate::log::{open, open_on, open_over_zeros, payload, records};
 
 /// What the outside knows about a log.
 #[derive(Default)]
@@ -26,8 +26,8 @@ struct Ledger {
     next: usize,
     /// Records below this may be gone.
     floor: u64,
-    /// Segments take their room at once, and are rolled when they are full.
-    reserving: bool,
+    /// Records are written over zeros, and segments are rolled when they are full.
+    over_zeros: bool,
 }
 
 impl Ledger {
@@ -49,7 +49,7 @@ impl Ledger {
     fn act(&mut self, journal: Journal, luck: &FakeEntropy) -> Outcome<Journal> {
         match luck.below(8) {
             0 => journal.mark(),
-            1 if !self.reserving || journal.wants_roll() => {
+            1 if !self.over_zeros || journal.wants_roll() => {
                 let records = self.batch(luck.below(3));
                 let (journal, durable) = journal.roll(&records)?;
                 self.acknowledge(durable.positions());
@@ -101,7 +101,12 @@ fn lives(seed: u64, torn: bool, lie: Option<Op>) -> usize {
     let luck = FakeEntropy::new(seed);
     let disk = FakeDisk::new();
     let (mut ledger, mut lost) = (Ledger::default(), 0);
-    ledger.reserving = seed % 2 == 1;
+    ledger.over_zeros = seed % 2 == 1;
+    let start = if ledger.over_zeros {
+        open_over_zeros
+    } else {
+        open_on
+    };
     for life in 0..6 {
         let faulty = FaultyDisk::new(Arc::new(disk.clone()));
         if let Some(op) = lie {
@@ -130,11 +135,8 @@ fn lives(seed: u64, torn: bool, lie: Option<Op>) -> usize {
             how,
             path_has: String::new(),
         });
-        if let Ok(opened) = open_on(Arc::new(faulty.clone())) {
+        if let Ok(opened) = start(Arc::new(faulty.clone())) {
             let mut journal = Some(opened.journal);
-            if ledger.reserving {
-                journal = journal.map(Journal::reserving);
-            }
             lost += ledger.settle(journal.as_ref().unwrap());
             while let Some(now) = journal.take() {
                 journal = ledger.act(now, &luck).ok();
@@ -179,7 +181,10 @@ fn control_without_syncs_the_same_lives_lose() {
 }
 
 fn three_records(disk: Arc<dyn Disk>) -> Journal {
-    let journal = open_on(disk).unwrap().journal;
+    three_records_of(open_on(disk).unwrap().journal)
+}
+
+fn three_records_of(journal: Journal) -> Journal {
     let (journal, _) = journal.commit(&[payload(0), payload(1)]).unwrap();
     journal.commit(&[payload(2)]).unwrap().0
 }
@@ -283,19 +288,67 @@ fn a_full_disk_fails_the_commit_and_keeps_what_was_there() {
     assert_eq!(records(&open(&disk).unwrap().journal).len(), 3);
 }
 
+/// What is synced after it was written must be nothing but data: its place in the file is there before, synced.
+#[test]
+fn records_are_written_over_zeros_that_are_durable() {
+    let synced_before = |over_zeros: bool| {
+        let disk = FakeDisk::new();
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        drop(three_records(Arc::new(disk.clone())));
+        let (start, syncs): (fn(_) -> _, _) = match over_zeros {
+            true => (open_over_zeros, 1),
+            false => (open_on, 0),
+        };
+        let journal = start(Arc::new(faulty.clone())).unwrap().journal;
+        let end = usize::try_from(journal.durable()).unwrap();
+        // That of the zeros is good, that of the record is not.
+        faulty.arm(Fault {
+            after: syncs,
+            ..Fault::next(Op::Sync, How::Fail(io::ErrorKind::Other))
+        });
+        assert!(journal.commit(&[payload(3)]).is_err());
+        disk.crash();
+        let (_, _, bytes) = crate::log::segments(&disk).remove(0);
+        let zeros = bytes.get(end..).unwrap().to_vec();
+        assert!(zeros.iter().all(|b| *b == 0));
+        assert_eq!(records(&open(&disk).unwrap().journal).len(), 3);
+        zeros.len()
+    };
+    assert!(synced_before(true) >= 16 + payload(3).len());
+    assert_eq!(synced_before(false), 0, "the control: a file that grows");
+}
+
+#[test]
+fn room_ends_where_the_segment_does() {
+    let disk = FakeDisk::new();
+    let journal = open_over_zeros(Arc::new(disk.clone())).unwrap().journal;
+    let mut journal = three_records_of(journal);
+    for n in 0..200 {
+        journal = match journal.wants_roll() {
+            true => journal.roll(&[payload(n % 7)]).unwrap().0,
+            false => journal.commit(&[payload(n % 7)]).unwrap().0,
+        };
+    }
+    // Every byte of every segment with a successor is looked at by the next start.
+    assert!(crate::log::segments(&disk).len() > 5);
+    disk.crash();
+    assert_eq!(records(&open(&disk).unwrap().journal).len(), 203);
+}
+
 #[test]
 fn reserved_room_is_no_tear_and_hides_no_damage() {
     let disk = FakeDisk::new();
-    let journal = three_records(Arc::new(disk.clone())).reserving();
+    let over_zeros = || open_over_zeros(Arc::new(disk.clone())).unwrap().journal;
+    let journal = three_records_of(over_zeros());
     assert!(journal.roll(&[]).is_err(), "its room is not used up");
-    let journal = open(&disk).unwrap().journal.reserving();
+    let (journal, _) = over_zeros().commit(&[payload(3)]).unwrap();
     let end = usize::try_from(journal.durable()).unwrap();
     let (path, _, bytes) = crate::log::segments(&disk).remove(0);
     assert_eq!(bytes.len(), 300.max(end), "a segment's bytes");
     assert!(bytes[end..].iter().all(|b| *b == 0) && end < 300);
     let opened = open(&disk).unwrap();
     assert_eq!(opened.torn, None);
-    assert_eq!(records(&opened.journal).len(), 3);
+    assert_eq!(records(&opened.journal).len(), 4);
     let mut torn = bytes.clone();
     torn[end + 5] = 1;
     disk.put(&path, &torn);

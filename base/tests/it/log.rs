@@ -22,8 +22,21 @@ pub(crate) fn settings() -> Settings {
     Settings {
         dir: PathBuf::from("data/log"),
         segment_bytes: 300,
+        room_bytes: 0,
         record_bytes_max: 700,
     }
+}
+
+/// As [`open_on`], of a log that is written over zeros, a segment of them at a time.
+pub(crate) fn open_over_zeros(disk: Arc<dyn Disk>) -> Outcome<Opened> {
+    let room_bytes = 300;
+    Journal::open(
+        disk,
+        Settings {
+            room_bytes,
+            ..settings()
+        },
+    )
 }
 
 pub(crate) fn open(disk: &FakeDisk) -> Outcome<Opened> {

@@ -6,7 +6,6 @@
 )]
 
 mod disks;
-mod group;
 mod journal_crash;
 mod journal_damage;
 mod journal_model;

@@ -202,12 +202,12 @@ fn picture(named: &[(&'static str, Figures)]) -> String {
     let bars = |take: Take| {
         let bar = |(name, f): &(&'static str, Figures)| {
             let (value, told) = take(f);
-            let disk = *name == OURS;
+            let dark = *name == OURS;
             Bar {
                 name,
                 value,
                 told,
-                disk,
+                dark,
             }
         };
         named.iter().map(bar).collect::<Vec<_>>()

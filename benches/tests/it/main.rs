@@ -9,3 +9,4 @@
 )]
 
 mod honest;
+mod paper;

@@ -56,7 +56,8 @@ pub enum Input {
         plan: StreamPlan,
         /// First sample time that it changes.
         from_ns: i64,
-        /// Makes the plan durable in the registry.
+        /// Makes the plan durable in the registry. `BadInput`, `Refused` and `Busy`: it is not; after anything else
+        /// nobody knows, and the chunker ends.
         persist: Box<dyn FnOnce() -> Outcome<()> + Send>,
         /// Whether it is in force; a channel with room for one.
         reply: Mailbox<Outcome<()>>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chordae_base::{
-    Failure, Outcome, StreamKey, StreamPlan,
+    Failure, FailureKind, Outcome, StreamKey, StreamPlan,
     limits::SEAL_QUEUE,
     record::WalRecord,
     seams::{Mail, Mailbox},
@@ -33,6 +33,12 @@ fn answer<T>(to: &Mailbox<T>, what: T) {
     if to.try_send(what).is_err() {
         tracing::debug!("nobody waits for an answer of the chunker");
     }
+}
+
+/// Whether a change that failed may be durable all the same.
+fn may_hold(failure: &Failure) -> bool {
+    use FailureKind::{BadInput, Busy, Refused};
+    !matches!(failure.kind, BadInput | Busy | Refused)
 }
 
 /// The state of the thread.
@@ -76,14 +82,14 @@ impl Run {
                     answer(&reply, stopped);
                     return Ok(());
                 }
-                Ok(input) => self.step(input),
+                Ok(input) => self.step(input)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.stop().map(|_| ()),
             }
         }
     }
 
-    fn step(&mut self, input: Input) {
+    fn step(&mut self, input: Input) -> Outcome<()> {
         match input {
             Input::Record { position, record } => self.record(position, record),
             Input::Tick { now_ns } => {
@@ -101,7 +107,13 @@ impl Run {
                 reply,
             } => {
                 let done = self.replan(&stream, plan, from_ns, persist);
+                let unknown = done.clone().err().filter(may_hold);
                 answer(&reply, done);
+                // What is sealed from here on under the old plan would be sealed again by the next start, if
+                // that finds the new one.
+                if let Some(failure) = unknown {
+                    return Err(failure.during("a change of plan that may hold or not"));
+                }
             }
             Input::Claim {
                 stream,
@@ -122,6 +134,7 @@ impl Run {
             Input::Status { reply } => answer(&reply, self.status()),
             Input::Stop { .. } => {}
         }
+        Ok(())
     }
 
     fn record(&mut self, position: u64, record: WalRecord) {

@@ -109,6 +109,7 @@ fn wal_settings() -> Settings {
     Settings {
         dir,
         segment_bytes: 3000,
+        room_bytes: 0,
         record_bytes_max: 1 << 20,
     }
 }

@@ -194,8 +194,4 @@ impl DiskFile for LifeFile {
     fn len(&self) -> io::Result<u64> {
         self.under.len()
     }
-
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        self.under.reserve(bytes)
-    }
 }

@@ -135,6 +135,7 @@ fn keys() -> Outcome<Keyring> {
         origin,
         providers: vec![provider.public("provider", Role::Provider)],
         sequencers: vec![sequencer.public("sequencer", Role::Sequencer)],
+        retired: Vec::new(),
         ca: None,
     };
     Ok(Keyring {
@@ -145,8 +146,12 @@ fn keys() -> Outcome<Keyring> {
     })
 }
 
-fn settings(dice: &mut Dice) -> Settings {
+fn settings(seed: u64, dice: &mut Dice) -> Settings {
     let mut settings = Settings::default();
+    // In half of the worlds heads are anchored together from the second on; no dice, so that the rest is as it was.
+    if seed % 2 == 1 {
+        settings.ledger.heads_alone = 0;
+    }
     settings.chunks.slot_seconds = 10;
     settings.ledger.anchor_seconds = 2;
     settings.wal.segment_bytes = dice.between(2, 32) << 10;
@@ -166,7 +171,7 @@ impl World {
             fleet: Fleet::new(dice.fork(), streams, BEGIN_NS)?,
             keys: keys()?,
             home: Folder::new(ROOT),
-            settings: settings(&mut dice),
+            settings: settings(options.seed, &mut dice),
             readers: Readers::new(dice.fork())?,
             wards: Wards::new(options.seed, streams, options.late),
             skew_ns: 0,

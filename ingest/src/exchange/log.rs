@@ -17,7 +17,6 @@ use bytes::Bytes;
 use chordae_base::{
     Outcome,
     journal::{Journal, Opened, Settings},
-    limits,
     seams::Disk,
 };
 
@@ -43,11 +42,7 @@ impl Log {
         segment_bytes: u64,
         board: &mut Board,
     ) -> Outcome<Self> {
-        let settings = Settings {
-            dir,
-            segment_bytes,
-            record_bytes_max: limits::RECORD_BYTES_MAX,
-        };
+        let settings = Settings::large(dir, segment_bytes);
         let Opened { journal, torn } = Journal::open(disk, settings)?;
         if let Some(torn) = torn {
             tracing::warn!(at = torn.at, bytes = torn.bytes, "exchange: torn tail cut");

@@ -160,11 +160,7 @@ impl Spool {
 }
 
 fn open_journal(parts: &Parts, dir: &Path) -> Outcome<Journal> {
-    let settings = Settings {
-        dir: dir.to_owned(),
-        segment_bytes: parts.bounds.segment_bytes(),
-        record_bytes_max: limits::RECORD_BYTES_MAX,
-    };
+    let settings = Settings::large(dir.to_owned(), parts.bounds.segment_bytes());
     let Opened { journal, torn } = Journal::open(Arc::clone(&parts.disk), settings)?;
     if let Some(torn) = torn {
         tracing::warn!(at = torn.at, bytes = torn.bytes, "spool: torn tail cut");

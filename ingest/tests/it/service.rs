@@ -121,9 +121,6 @@ impl DiskFile for DoomedFile {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        self.file.reserve(bytes)
-    }
 }
 
 /// Streams frames until the power goes at some sync; gives all that was acknowledged.

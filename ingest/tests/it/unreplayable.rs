@@ -157,6 +157,7 @@ fn a_frame_record_that_cannot_even_be_decoded_is_kept_with_all_its_bytes() {
     let settings = Settings {
         dir: "/data/wal".into(),
         segment_bytes: 1 << 20,
+        room_bytes: 0,
         record_bytes_max: limits::RECORD_BYTES_MAX,
     };
     let opened = Journal::open(Arc::clone(&disk) as Arc<dyn Disk>, settings).unwrap();

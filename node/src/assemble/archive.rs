@@ -143,6 +143,7 @@ impl Archive {
                 data_dir: home.root().to_owned(),
                 origin: keys.trust.origin.clone(),
                 policy: Some(keys.trust.policy()?),
+                cadence: settings.blocks(),
             },
             LedgerKeys {
                 log: keys.log.clone(),

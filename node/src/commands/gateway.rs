@@ -8,7 +8,7 @@ use std::{
 use chordae_base::{DeviceId, Failure, Outcome};
 use chordae_ingest::{fanout::NoFanout, gateway::link::Target};
 
-use super::{say, stop::Stop};
+use super::{manager, say, stop::Stop};
 use crate::{
     Verdict,
     cli::GatewayArgs,
@@ -41,10 +41,12 @@ pub(super) async fn run(args: &GatewayArgs) -> Outcome<Verdict> {
     }
     let mut stop = Stop::listen()?;
     say("ready");
+    manager::ready("serving");
     tokio::select! {
         () = stop.asked() => {}
         () = gateway.failed() => tracing::error!("a part has failed; stopping"),
     }
+    manager::stopping();
     gateway.stop().await?;
     Ok(Verdict::Done)
 }

@@ -93,6 +93,7 @@ pub fn make(
         origin,
         providers: vec![provider.public("provider", Role::Provider)],
         sequencers: vec![sequencer.public("sequencer", Role::Sequencer)],
+        retired: Vec::new(),
         ca: Some(ca.cert),
     };
     folder::write_public(&home.key("trust.json"), &trust.to_json()?)?;

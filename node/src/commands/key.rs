@@ -1,6 +1,6 @@
 //! `chordae key`, `trust`, `token`: what needs no server.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use chordae_base::{
     Digest, Failure, Outcome,
@@ -12,14 +12,15 @@ use chordae_chain::{
     token::{self, Claims},
     trust::TrustFile,
 };
+use chordae_ingest::fanout::NoFanout;
 use sha2::{Digest as _, Sha256};
 
 use super::say;
 use crate::{
     Verdict,
-    cli::TokenArgs,
+    cli::{RotateArgs, TokenArgs},
     folder::{self, Folder},
-    keyfile, keyring,
+    keyfile, keyring, rotation, server,
 };
 
 /// How long the tokens that we make live.
@@ -55,6 +56,48 @@ pub(super) fn new(role_text: &str, name: &str, out: &Path) -> Outcome<Verdict> {
         keyfile::public_path(out).display(),
         keys.key_id()
     ));
+    Ok(Verdict::Done)
+}
+
+/// Replaces a key of a data folder.
+pub(super) fn rotate(args: &RotateArgs) -> Outcome<Verdict> {
+    let home = Folder::new(&args.data);
+    let _held = home.hold()?;
+    let seams = server::real(Arc::new(NoFanout));
+    // What a crash cut off comes first; it may be this very change.
+    let mut done = rotation::finish(&home, &seams)?;
+    let role: Role = args.role.parse()?;
+    if done.iter().all(|changed| changed.role != role) {
+        match (role, &args.name, &args.vkey) {
+            (Role::Witness, Some(name), Some(vkey)) => {
+                let change = rotation::WitnessChange {
+                    name: name.clone(),
+                    vkey: vkey.clone(),
+                    url: args.url.clone(),
+                };
+                rotation::begin_witness(&home, &change, &seams)?;
+            }
+            (Role::Witness, ..) => {
+                return Err(Failure::bad_input(
+                    "which witness? --name NAME of the policy, and its new --vkey",
+                ));
+            }
+            _ => rotation::begin(&home, role, &seams)?,
+        }
+        done.extend(rotation::finish(&home, &seams)?);
+    }
+    for rotation::Changed {
+        role,
+        old,
+        new,
+        size,
+    } in done
+    {
+        say(format!(
+            "{role} key {new} follows {old}, which counts up to size {size} of the log"
+        ));
+    }
+    say("in force from the next start; readers need the new trust file (chordae trust export)");
     Ok(Verdict::Done)
 }
 

@@ -10,7 +10,7 @@ use std::{
 use chordae_base::{Failure, Outcome};
 use chordae_ingest::fanout::RouterFanout;
 
-use super::{say, stop::Stop};
+use super::{manager, say, stop::Stop};
 use crate::{
     Verdict,
     assemble::settings_of,
@@ -40,19 +40,26 @@ pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
     match started {
         Started::Whole(server) => {
             say("ready");
+            manager::ready("serving");
             tokio::select! {
                 () = stop.asked() => {}
                 () = server.failed() => tracing::error!("a part has failed; stopping"),
                 why = server.set_back() => return anew(&why?),
+                () = manager::watched(|| server.alive()) => {}
             }
+            manager::stopping();
             server.stop().await?;
         }
         Started::Reading(reader) => {
-            say(format!("reading only: {}", reader.shut().why()));
+            let how = format!("reading only: {}", reader.shut().why());
+            say(&how);
+            manager::ready(&how);
             tokio::select! {
                 () = stop.asked() => {}
                 () = reader.accepted() => say("accepted; start again"),
+                () = manager::watched(|| async { true }) => {}
             }
+            manager::stopping();
             reader.stop().await;
         }
     }

@@ -109,7 +109,9 @@ pub(super) async fn send_signed(
 
 /// The provider's sealing key, from the trust file.
 pub(super) fn provider(far: &Far) -> Outcome<[u8; 32]> {
-    let provider = far.trust.providers.first().and_then(|p| p.seal);
+    let mut in_force = far.trust.providers.iter();
+    let in_force = in_force.find(|who| far.trust.in_force(&who.key_id(), u64::MAX).is_ok());
+    let provider = in_force.and_then(|who| who.seal);
     provider.ok_or_else(|| Failure::bad_input("the provider has no sealing key"))
 }
 

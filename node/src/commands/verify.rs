@@ -95,28 +95,32 @@ fn judge(
     }
 }
 
-/// Checks a folder with a progress line, on a terminal only.
-pub(crate) fn folder(disk: &dyn Disk, path: &Path, trust: Option<&TrustFile>) -> Outcome<Report> {
+/// Does what shows how far it has come, with a progress line, on a terminal only.
+pub(super) fn watched<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let bar = ProgressBar::new(0);
     // The template is a constant; a bar without one would only look plainer.
     if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {pos}/{len}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
+    let done = work(&mut |Progress { what, done, of }| {
+        bar.set_message(what);
+        bar.set_length(of);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    done
+}
+
+/// Checks a folder.
+pub(crate) fn folder(disk: &dyn Disk, path: &Path, trust: Option<&TrustFile>) -> Outcome<Report> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = CheckOptions {
         pages: true,
         threads: cores.clamp(1, limits::CHECK_THREADS_MAX),
         now_ms: u64::try_from(OsClock.wall_ns() / 1_000_000).ok(),
     };
-    let mut show = |Progress { what, done, of }| {
-        bar.set_message(what);
-        bar.set_length(of);
-        bar.set_position(done);
-    };
-    let report = checker::check_folder_with(disk, path, trust, &options, &mut show);
-    bar.finish_and_clear();
-    report
+    watched(|show| checker::check_folder_with(disk, path, trust, &options, show))
 }
 
 fn print(report: &Report) {

@@ -15,6 +15,7 @@ class Golden:
     """Answers with their proofs, as a server once gave them (docs/FORMATS.md 6)."""
 
     trust = chordae.TrustFile.read(HERE / "golden" / "trust.json")
+    trust_text = (HERE / "golden" / "trust.json").read_text()
 
     @staticmethod
     def pair(name):

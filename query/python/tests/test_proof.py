@@ -280,6 +280,30 @@ def test_another_logs_trust_file_does_not_vouch(golden):
         verify(*golden.pair("all"), other)
 
 
+def test_a_retired_key_counts_for_what_it_signed_before(golden):
+    raw, text = golden.pair("all")
+    where = verify(raw, text, golden.trust).receipt
+    leaf, size = where.leaf_index, where.checkpoint.size
+    provider, log = golden.trust.providers[0].sign, golden.trust.policy.logs[0].key
+    file = json.loads(golden.trust_text)
+
+    def retiring(key, until):
+        retired = [{"key": hashlib.sha256(key).hexdigest(), "size": until}]
+        return verify(raw, text, chordae.TrustFile.parse(json.dumps(file | {"retired": retired})))
+
+    for key, until, code in ((provider, leaf, "entry-signature"), (log, size - 1, "checkpoint-signature")):
+        with pytest.raises(Damaged, match="retired at size") as error:
+            retiring(key, until)
+        assert codes_of(error) == {code}
+    # Controls: one later each, and nobody's key.
+    for key, until in ((provider, leaf + 1), (log, size), (bytes(32), 0)):
+        assert retiring(key, until).integrity is Integrity.ANCHORED
+    one = {"key": "ab" * 32, "size": 1}
+    for bad in ([one, one], [one | {"more": 1}], [one | {"size": -1}], [one | {"key": "AB" * 32}], None):
+        with pytest.raises(chordae.BadInput):
+            chordae.TrustFile.parse(json.dumps(file | {"retired": bad}))
+
+
 def test_an_answer_is_proven_once_its_quorum_has_cosigned(golden):
     raw, text = golden.pair("all")
     bundle = json.loads(text)

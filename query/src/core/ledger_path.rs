@@ -4,12 +4,14 @@
 //! checkpoint
 //! tile/{L}/{N}[.p/{W}]        L 0-63, N as x001/x234/067, W 1-255
 //! tile/entries/{N}[.p/{W}]
+//! heads/{R}/{root}            64 digits of the root that an add-heads event names, R the first two of them
 //! ```
 //!
 //! What is handed on is the text written anew from the numbers, never the text that came in, and only
 //! if both are equal: no `..`, no empty part, no second spelling reaches a disk.
 
-use chordae_base::{Failure, Outcome};
+use chordae_base::{Digest, Failure, Outcome};
+use chordae_chain::heads;
 
 /// A file of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,11 @@ pub enum LedgerPath {
         /// Entries of a partial bundle, `None` for a full one (256).
         width: Option<u8>,
     },
+    /// What an `add-heads` event anchors; beside the log.
+    Heads {
+        /// The root that the event names.
+        root: [u8; 32],
+    },
 }
 
 impl LedgerPath {
@@ -45,6 +52,11 @@ impl LedgerPath {
     }
 
     fn read(text: &str) -> Option<Self> {
+        if let Some(rest) = text.strip_prefix("heads/") {
+            let (_, root) = rest.split_once('/')?;
+            let Digest(root) = root.parse().ok()?;
+            return Some(Self::Heads { root });
+        }
         // Longest: tile/entries/ and seven groups, each "x123/", and ".p/255".
         if text.len() > 64 {
             return None;
@@ -80,6 +92,7 @@ impl LedgerPath {
                 width,
             } => (level.to_string(), index, width),
             Self::Entries { index, width } => ("entries".to_owned(), index, width),
+            Self::Heads { root } => return format!("heads/{}", heads::file_name(&root)),
         };
         let mut groups = vec![format!("{:03}", index % 1000)];
         let mut left = index / 1000;
@@ -122,6 +135,7 @@ mod tests {
             "tile/0/x001/x234/067",
             "tile/63/000.p/1",
             "tile/entries/x001/000.p/255",
+            &format!("heads/ab/{}", "ab".repeat(32)),
         ] {
             assert_eq!(
                 LedgerPath::parse(text).map(|p| p.text()).as_deref(),
@@ -155,6 +169,12 @@ mod tests {
             "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
             "pending",
             "../keys/log.pem",
+            "heads/",
+            "heads/ab/ab",
+            &format!("heads/aa/{}", "ab".repeat(32)),
+            &format!("heads/AB/{}", "AB".repeat(32)),
+            &format!("heads/{}", "ab".repeat(32)),
+            "heads/../keys/log.pem",
         ] {
             assert!(LedgerPath::parse(text).is_err(), "{text:?} was taken");
         }

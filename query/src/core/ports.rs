@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use chordae_base::{Did, KeyId, Outcome, Span, StreamKey, seams::Stamp, wire::Birth};
-use chordae_chain::{keys::PublicIdentity, link::Link, meta::ChunkMeta};
+use chordae_chain::{heads::HeadPath, keys::PublicIdentity, link::Link, meta::ChunkMeta};
 use chordae_chunk::ChunkRows;
 
 use super::ledger_path::LedgerPath;
@@ -60,10 +60,12 @@ pub trait ChunkSource: Send + Sync {
 pub struct Anchor {
     /// Index of the link whose digest the event holds.
     pub index: u64,
-    /// The signed `add-data` entry.
+    /// The signed `add-data` or `add-heads` entry.
     pub entry: Bytes,
     /// Its receipt: tlog-proof text.
     pub proof: String,
+    /// The way from the link to the root of an `add-heads` entry.
+    pub way: Option<HeadPath>,
 }
 
 /// The ledger. A session id is the leaf hash of its `create-session` entry.

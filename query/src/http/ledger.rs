@@ -29,7 +29,8 @@ async fn read(
     query: Option<&str>,
 ) -> Result<Response, Problem> {
     let path = parse(path, query)?;
-    if matches!(path, LedgerPath::Entries { .. }) && !service.entries_public {
+    let entries = matches!(path, LedgerPath::Entries { .. } | LedgerPath::Heads { .. });
+    if entries && !service.entries_public {
         return Err(Failure::not_found("no such file of the log").into());
     }
     let _place = service.place()?;

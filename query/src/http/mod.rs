@@ -31,6 +31,7 @@ mod sessions;
 mod signed;
 mod streams;
 mod trail;
+mod viewer;
 mod window;
 
 pub use problem::Problem;
@@ -62,6 +63,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         .route("/v1/trail", get(trail::trail))
         .route("/ledger/{*path}", get(ledger::file))
         .route("/openapi.json", get(openapi::openapi))
+        .merge(viewer::routes())
         .fallback(nothing_here)
         .layer(middleware::from_fn(signed::holding))
         .with_state(Arc::clone(service));

@@ -293,6 +293,7 @@ fn operations() -> Vec<Op> {
             (200, vec!["application/octet-stream"], Value::Null),
         )
     };
+    let shelf = json!({ "type": "string", "pattern": "^[0-9a-f]{2}$" });
     let number = |name: &str| in_path(name, "as C2SP tlog-tiles counts", count_shape());
     let mut all = vec![
         get(
@@ -416,6 +417,15 @@ fn operations() -> Vec<Op> {
             "tile",
             "hashes of the log; numbers above 999 and partial tiles have more parts",
             vec![number("level"), number("number")],
+        ),
+        ledger(
+            "/ledger/heads/{shelf}/{root}",
+            "heads",
+            "tags and digests that an add-heads event anchors, 64 bytes each",
+            vec![
+                in_path("shelf", "the first two digits of the root", shelf),
+                in_path("root", "the root that the event names", hash_shape()),
+            ],
         ),
         Op {
             problems: &[],

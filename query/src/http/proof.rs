@@ -166,6 +166,7 @@ fn with_links(service: &Service, did: Did, plan: Plan) -> Outcome<Planned> {
     let anchor = anchored.map(|a| BundleAnchor {
         entry: a.entry.to_vec(),
         proof: a.proof,
+        head: a.way,
     });
     Ok(Planned {
         did,

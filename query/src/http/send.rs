@@ -133,7 +133,7 @@ impl Answer {
         Ok(Body::from_stream(PieceStream {
             first: Some(first),
             queue,
-            broken: false,
+            over: false,
         }))
     }
 
@@ -158,32 +158,34 @@ impl Answer {
     fn run(mut self, pieces: &Pieces) {
         let mut rows = 0;
         let sent = self.send(pieces, &mut rows);
-        let (outcome, failure) = match sent {
-            Ok(()) => ("complete", None),
+        // A reader that stalled gets no last piece: saying nothing breaks its answer off.
+        let (outcome, last) = match sent {
+            Ok(()) => ("complete", Some(Ok(Piece::End))),
             Err(Stop::Reader) => ("cut", None),
-            Err(Stop::Grant) => ("revoked", Some(Failure::refused("the grant has ended"))),
-            Err(Stop::Failed(failure)) => ("failed", Some(failure)),
+            Err(Stop::Grant) => (
+                "revoked",
+                Some(Err(Failure::refused("the grant has ended"))),
+            ),
+            Err(Stop::Failed(failure)) => ("failed", Some(Err(failure))),
         };
-        if let Some(failure) = &failure {
+        if let Some(Err(failure)) = &last {
             tracing::warn!(%failure, outcome, "an answer was broken off");
-        }
-        if failure
-            .as_ref()
-            .is_some_and(|f| f.kind == FailureKind::Damaged)
-        {
-            self.service.metrics.verify_failed();
+            if failure.kind == FailureKind::Damaged {
+                self.service.metrics.verify_failed();
+            }
         }
         let now_ms = self.service.clock.wall_ns() / 1_000_000;
         self.deed.time_ms = u64::try_from(now_ms).unwrap_or(0);
         self.deed.outcome = outcome.to_owned();
         self.deed.rows = Some(rows);
         let closed = self.service.trail.write_blocking(self.deed);
-        let last = match failure.or(closed.err()) {
-            Some(failure) => Some(Err(failure)),
-            None => (outcome == "complete").then_some(Ok(Piece::End)),
+        // An end that the trail does not know is not given.
+        let last = match (last, closed) {
+            (Some(Ok(_)), Err(failure)) => Some(Err(failure)),
+            (last, _) => last,
         };
         if let Some(last) = last {
-            // A reader that is gone needs none, and whoever does not take it is broken off.
+            // Whoever does not take it is broken off all the same.
             let threads = &self.service.threads;
             drop(threads.wait_for(limits::READER_STALL, pieces.send(last)));
         }
@@ -420,8 +422,8 @@ impl OpenRows {
 struct PieceStream {
     first: Option<Piece>,
     queue: mpsc::Receiver<Result<Piece, Failure>>,
-    /// The failure was given.
-    broken: bool,
+    /// Its end or its failure was given.
+    over: bool,
 }
 
 /// The sender left without a word: it gave a reader up that took nothing, or it crashed.
@@ -433,20 +435,18 @@ impl futures_core::Stream for PieceStream {
     type Item = Result<Bytes, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.broken {
+        if self.over {
             return Poll::Ready(None);
         }
         let next = match self.first.take() {
             Some(first) => Ok(first),
             None => std::task::ready!(self.queue.poll_recv(cx)).unwrap_or_else(|| Err(unsaid())),
         };
+        self.over = !matches!(next, Ok(Piece::Bytes(_)));
         Poll::Ready(match next {
             Ok(Piece::Bytes(bytes)) => Some(Ok(bytes)),
             Ok(Piece::End) => None,
-            Err(failure) => {
-                self.broken = true;
-                Some(Err(failure))
-            }
+            Err(failure) => Some(Err(failure)),
         })
     }
 }

@@ -101,11 +101,7 @@ impl Trail {
     /// # Errors
     /// `Damaged` when a record does not follow the one before; those of the journal.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, threads: &Threads) -> Outcome<(Self, Recall)> {
-        let settings = Settings {
-            dir: dir.to_owned(),
-            segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-            record_bytes_max: TRAIL_RECORD_BYTES_MAX,
-        };
+        let settings = Settings::small(dir.to_owned(), TRAIL_RECORD_BYTES_MAX);
         let opened = Journal::open(disk, settings).map_err(|e| e.during("opening the trail"))?;
         if let Some(torn) = &opened.torn {
             tracing::warn!(

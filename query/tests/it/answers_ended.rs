@@ -1,8 +1,20 @@
 //! Answers that are not given, or not to their end: damage, a grant that ends, a reader that leaves,
 //! no place free.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use axum::http::StatusCode;
-use chordae_base::{limits, seams::Stamp, time::SECOND_NS as S};
+use chordae_base::{
+    limits,
+    seams::{Clock, Stamp, Threads, Turns, real::OsClock},
+    time::SECOND_NS as S,
+};
 use http_body_util::BodyExt;
 
 use crate::world::*;
@@ -101,13 +113,8 @@ async fn h19_a_grant_that_ends_breaks_its_answer_off() {
     }
     assert_eq!(w.revoke(&w.ann, sid).await.status, StatusCode::OK);
     w.clock.advance(1_000_000_000);
-    let broken = loop {
-        match body.frame().await {
-            Some(Ok(frame)) => got += frame.into_data().unwrap().len(),
-            Some(Err(_)) => break true,
-            None => break false,
-        }
-    };
+    let (more, broken) = rest(body).await;
+    got += more;
     assert!(
         broken && got < whole.body.len(),
         "{got} of {}",
@@ -119,6 +126,72 @@ async fn h19_a_grant_that_ends_breaks_its_answer_off() {
     assert!(
         last.deed.rows.is_some_and(|r| r > 0 && r < 60_000),
         "{last:?}"
+    );
+}
+
+/// Bytes that still come, and whether the body breaks off instead of ending.
+async fn rest(mut body: axum::body::Body) -> (usize, bool) {
+    let mut got = 0;
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) => got += frame.into_data().unwrap().len(),
+            Some(Err(_)) => return (got, true),
+            None => return (got, false),
+        }
+    }
+}
+
+/// Threads of the machine whose waits are over ten thousand times sooner.
+struct Hurried {
+    bells: AtomicU64,
+}
+
+impl Turns for Hurried {
+    fn spawn(&self, name: &str, body: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(body).map(drop)
+    }
+    fn bell(&self) -> u64 {
+        self.bells.fetch_add(1, Ordering::Relaxed)
+    }
+    // Who waits looks again by itself.
+    fn ring(&self, _: u64) {}
+    fn wait(&self, _: u64, _: Option<u64>) {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    fn mono_ns(&self) -> u64 {
+        OsClock.mono_ns() * 10_000
+    }
+}
+
+/// Who takes nothing for a while and then goes on is told that the answer broke off: a body that just ended would be
+/// taken for the whole.
+#[tokio::test]
+async fn a_reader_that_stalls_and_comes_back_is_not_told_that_it_has_everything() {
+    let w = World::on(Threads::in_turns(Arc::new(Hurried {
+        bells: AtomicU64::new(0),
+    })));
+    let ask = window(BIG, T0, T0 + SLOT, "&format=csv");
+    let whole = w.get(&w.ann, None, &ask).await;
+    assert_eq!(whole.text().lines().count(), 60_001, "the positive control");
+
+    let body = w.open(&w.ann, None, &ask).await.into_body();
+    let closed = |w: &World| {
+        let about = w.trail.about(all(BIG), 1).unwrap().records;
+        about.last().unwrap().deed.outcome.clone()
+    };
+    let cut = async {
+        while closed(&w) != "cut" {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), cut).await;
+    assert!(waited.is_ok(), "{}", closed(&w));
+    let (got, broken) = rest(body).await;
+    assert!(
+        broken && got > 0 && got < whole.body.len(),
+        "{broken}, {got} of {}",
+        whole.body.len()
     );
 }
 
@@ -139,7 +212,7 @@ async fn a_reader_that_goes_away_frees_its_place_and_is_in_the_trail() {
             .iter()
             .all(|r| r.deed.rows.is_none())
         {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
     let cut = w.trail.about(all(BIG), 1).unwrap().records;

@@ -15,5 +15,6 @@ mod refused;
 mod report;
 mod time_rows;
 mod trail;
+mod viewer;
 mod whole;
 mod world;

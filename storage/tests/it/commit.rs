@@ -217,6 +217,7 @@ fn with_links(links: &[Link]) -> FakeDisk {
     let settings = Settings {
         dir,
         segment_bytes: 1 << 20,
+        room_bytes: 0,
         record_bytes_max: Link::BYTES,
     };
     let journal = Journal::open(Arc::new(disk.clone()), settings)

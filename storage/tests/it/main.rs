@@ -6,4 +6,5 @@ mod commit;
 mod crash;
 mod directory;
 mod made;
+mod rebuild;
 mod same_rows;

@@ -24,7 +24,7 @@ use crate::{
 /// Parts whose history is checked.
 const PARTS: [Part; 3] = [Part::Links, Part::Trail, Part::Ledger];
 /// Names below which edits happen.
-const PLACES: [&str; 4] = ["chunks", "links", "ledger", "trail"];
+const PLACES: [&str; 5] = ["chunks", "links", "ledger", "ledger.heads", "trail"];
 /// Edits of the two forms; a thousand take some seconds.
 const EDITS: (u64, u64) = (1000, 10_000);
 

@@ -24,6 +24,10 @@ use crate::{
 /// Of how many bytes the short form takes one.
 const SHORT_STEP: usize = 23;
 
+/// Zeros at the end of a journal of which each byte is broken; of those behind them, one in [`FAR_STEP`].
+const NEAR_ZEROS: usize = 512;
+const FAR_STEP: usize = 509;
+
 /// One damage: which bit of which byte of which file.
 struct Flip<'a> {
     part: Part,
@@ -44,15 +48,19 @@ pub fn run(form: Form, seed: u64) -> Outcome<Score> {
     for part in Part::ALL {
         let before = part.read(&house.base(part).copy(), &house)?;
         for file in &house.files(part.name()) {
-            let len = house.base(part).peek(&at(file)).unwrap_or_default().len();
+            let bytes = house.base(part).peek(&at(file)).unwrap_or_default();
+            let near = bytes.len().min(end_of_words(&bytes) + NEAR_ZEROS);
             let (step, from) = match form {
                 Form::Long => (1, 0),
                 Form::Short => (SHORT_STEP, dice.below(SHORT_STEP as u64) as usize),
             };
-            for offset in (from..len).step_by(step) {
+            let far = (near..bytes.len()).step_by(FAR_STEP * step);
+            for offset in (from..near).step_by(step).chain(far) {
                 // Each look at a ledger hashes and signs; every byte of it is still broken once.
                 let bits = match (form, part) {
-                    (Form::Short, _) | (_, Part::Ledger | Part::Past) => vec![dice.below(8)],
+                    (Form::Short, _) | (_, Part::Ledger | Part::Heads | Part::Past) => {
+                        vec![dice.below(8)]
+                    }
                     (Form::Long, _) => (0..8).collect(),
                 };
                 for bit in bits {
@@ -77,6 +85,14 @@ pub fn run(form: Form, seed: u64) -> Outcome<Score> {
         listed.join(", ")
     );
     Ok(score.judged(slipped > 0))
+}
+
+/// Where the zeros begin that a file ends with.
+fn end_of_words(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |last| last + 1)
 }
 
 /// Does one damage and judges it; the kind, where it is harmless.

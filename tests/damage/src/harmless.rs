@@ -6,14 +6,10 @@ use crate::{
 };
 
 /// The kinds, each with its reason.
-pub const KINDS: [(&str, &str); 8] = [
+pub const KINDS: [(&str, &str); 7] = [
     (
-        "idle-mark",
-        "the mark that closes an idle journal holds nothing; broken, it is a torn tail: cut, and said",
-    ),
-    (
-        "room",
-        "zeros behind the newest record of the WAL are room taken in advance; what lies there is cut, and said",
+        "idle-tail",
+        "the mark that closes an idle journal holds nothing, nor do the zeros of its room; broken, they are a torn tail: cut, and said",
     ),
     (
         "unmarked-tail",
@@ -45,13 +41,12 @@ pub const KINDS: [(&str, &str); 8] = [
 pub fn kind(part: Part, before: &Said, after: &Said) -> Option<&'static str> {
     let same = before.text == after.text;
     match part {
-        Part::Outbox if after.torn && before.text.starts_with(&after.text) => Some("unmarked-tail"),
-        Part::Wal if same && after.torn => Some("room"),
         Part::Directory if same => Some("sid-copy"),
         Part::Past if same => Some("past-batch"),
         Part::Pending if same => Some("time-copy"),
-        Part::Directory | Part::Ledger | Part::Pending | Part::Past => None,
-        _ if same && after.torn => Some("idle-mark"),
+        Part::Directory | Part::Ledger | Part::Heads | Part::Pending | Part::Past => None,
+        _ if same && after.torn => Some("idle-tail"),
+        Part::Outbox if after.torn && before.text.starts_with(&after.text) => Some("unmarked-tail"),
         _ => None,
     }
 }

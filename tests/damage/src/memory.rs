@@ -185,9 +185,6 @@ impl DiskFile for BadFile {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        self.inner.reserve(bytes)
-    }
 }
 
 impl Disk for Bad {

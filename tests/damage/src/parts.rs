@@ -47,6 +47,8 @@ pub enum Part {
     Exchange,
     /// `ledger/`
     Ledger,
+    /// `ledger.heads/`, which the ledger reads at its start.
+    Heads,
     /// `ledger.pending`, of a batch that a crash kept from its checkpoint.
     Pending,
     /// The same, of a batch whose checkpoint stands.
@@ -64,7 +66,7 @@ pub struct Said {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Wal,
         Self::Links,
         Self::Registry,
@@ -74,6 +76,7 @@ impl Part {
         Self::Outbox,
         Self::Exchange,
         Self::Ledger,
+        Self::Heads,
         Self::Pending,
         Self::Past,
     ];
@@ -90,6 +93,7 @@ impl Part {
             Self::Outbox => "outbox",
             Self::Exchange => "mqtt",
             Self::Ledger => "ledger",
+            Self::Heads => "ledger.heads",
             Self::Pending | Self::Past => "ledger.pending",
         }
     }
@@ -98,7 +102,7 @@ impl Part {
     fn journal(self) -> Option<&'static str> {
         match self {
             Self::Registry => Some("registry/log"),
-            Self::Directory | Self::Ledger | Self::Pending | Self::Past => None,
+            Self::Directory | Self::Ledger | Self::Heads | Self::Pending | Self::Past => None,
             other => Some(other.name()),
         }
     }
@@ -123,7 +127,7 @@ impl Part {
             Self::Quarantine => quarantine(disk),
             Self::Outbox => outbox(disk),
             Self::Exchange => exchange(disk),
-            Self::Ledger | Self::Pending | Self::Past => ledger(disk),
+            Self::Ledger | Self::Heads | Self::Pending | Self::Past => ledger(disk),
         }?;
         Ok(Said { text, torn })
     }
@@ -211,11 +215,7 @@ fn quarantine(disk: &FakeDisk) -> Outcome<String> {
 }
 
 fn journal(disk: &FakeDisk, dir: &str, visit: &mut dyn FnMut(Bytes) -> Outcome<()>) -> Outcome<()> {
-    let settings = Settings {
-        dir: at(dir),
-        segment_bytes: limits::JOURNAL_SEGMENT_BYTES,
-        record_bytes_max: limits::RECORD_BYTES_MAX,
-    };
+    let settings = Settings::small(at(dir), limits::RECORD_BYTES_MAX);
     let journal = Journal::open(arc(disk), settings)?.journal;
     journal.reader().scan(0, &mut |_, bytes| visit(bytes))?;
     Ok(())

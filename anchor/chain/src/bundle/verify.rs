@@ -484,15 +484,23 @@ impl<'a> Judge<'a> {
                 return None;
             }
         };
-        let Event::AddData { digest, tag, .. } = &signed.event else {
-            found.add(
-                "anchor",
-                Code::EntrySignature,
-                "the entry is not an add-data event",
-            );
-            return None;
+        let head = (link::tag(&last.did, last.index), last.digest());
+        let named = match (&signed.event, &anchor.head) {
+            (Event::AddData { digest, tag, .. }, None) => (*tag, *digest) == head,
+            (Event::AddHeads { root, count }, Some(way)) => way.check(&head, *root, *count).is_ok(),
+            (Event::AddData { .. } | Event::AddHeads { .. }, _) => {
+                let why =
+                    "a way to the root of heads belongs to an add-heads event, and to no other";
+                found.add("anchor", Code::EntrySignature, why);
+                return None;
+            }
+            _ => {
+                let why = "the entry is not an add-data or add-heads event";
+                found.add("anchor", Code::EntrySignature, why);
+                return None;
+            }
         };
-        if *digest != last.digest() || *tag != link::tag(&last.did, last.index) {
+        if !named {
             let object = link::object_name(&last.did, last.index);
             found.add(
                 object,
@@ -503,7 +511,8 @@ impl<'a> Judge<'a> {
         let trust = trust?;
         let signer = trust.provider(&signed.kid);
         if signer.is_none_or(|who| signed.verify(&who.sign).is_err()) {
-            let why = "the entry is not signed by a trusted provider";
+            let why = "the entry is not signed by a trusted provider (has its key changed since? then ask for the \
+                       new trust file)";
             found.add("anchor", Code::EntrySignature, why);
         }
         let proof = Proof::parse(&anchor.proof).map_err(|e| (Code::LogRoot, e));
@@ -525,6 +534,9 @@ impl<'a> Judge<'a> {
         let (receipt, lacks) = receipt
             .map_err(|(code, e)| found.add("anchor", code, e))
             .ok()?;
+        if let Err(e) = trust.in_force(&signed.kid, receipt.leaf_index) {
+            found.add("anchor", Code::EntrySignature, e);
+        }
         self.lacks = lacks;
         Some(receipt).filter(|_| self.lacks.is_none())
     }

@@ -6,13 +6,14 @@ use chordae_chain::{
     cosignature::{self, TrustedWitness},
     event::{self, Event},
     finding::Code,
+    heads::HeadPath,
     link,
     receipt::Proof,
     trust::TrustFile,
 };
 use serde_json::Value;
 
-use crate::bundle_case::{Case, S, T, anchor, chunk, did, keys, trust_of};
+use crate::bundle_case::{Case, S, T, anchor, anchor_together, chunk, did, keys, trust_of};
 
 #[test]
 fn the_untouched_bundle_is_anchored_for_each_choice_of_leads() {
@@ -274,6 +275,66 @@ fn the_anchor_must_be_signed_and_logged_by_whom_the_reader_trusts() {
 }
 
 #[test]
+fn a_head_that_was_anchored_with_others_is_anchored() {
+    let mut case = Case::honest(20, 100, &["a", "b"]);
+    let last = case.bundle.links[3].0.clone();
+    let good = anchor_together(&last, 1);
+    case.bundle.anchor = Some(good.clone());
+    let verdict = case.judge();
+    assert_eq!(verdict.findings, []);
+    assert_eq!(
+        (verdict.verdict, verdict.anchored_to),
+        (Verdict::Anchored, Some(3))
+    );
+    let read = ProofBundle::parse(&case.bundle.to_json().unwrap()).unwrap();
+    assert_eq!(read, case.bundle);
+
+    let code = |case: &Case, trust: &TrustFile| {
+        let verdict = verify(&case.bundle, &case.answer, &case.asked, Some(trust));
+        verdict
+            .findings
+            .into_iter()
+            .map(|f| f.code)
+            .collect::<Vec<_>>()
+    };
+    let mut told = |bend: &dyn Fn(&mut BundleAnchor)| {
+        let mut bent = good.clone();
+        bend(&mut bent);
+        case.bundle.anchor = Some(bent);
+        code(&case, &trust_of(1, 5))
+    };
+    fn way(anchor: &mut BundleAnchor) -> &mut HeadPath {
+        anchor.head.as_mut().unwrap()
+    }
+    assert_eq!(told(&|_| ()), [], "the control");
+    assert_eq!(told(&|a| way(a).at ^= 1), [Code::LinkPrev]);
+    assert_eq!(told(&|a| way(a).path[0][0] ^= 1), [Code::LinkPrev]);
+    assert_eq!(told(&|a| way(a).path.clear()), [Code::LinkPrev]);
+    assert_eq!(told(&|a| way(a).path.push([0; 32])), [Code::LinkPrev]);
+    assert_eq!(told(&|a| a.head = None), [Code::EntrySignature]);
+    let alone = anchor(&last, 1);
+    let other =
+        |a: &mut BundleAnchor| (a.entry, a.proof) = (alone.entry.clone(), alone.proof.clone());
+    assert_eq!(
+        told(&other),
+        [Code::EntrySignature],
+        "an add-data has no way"
+    );
+    case.bundle.anchor = Some(anchor_together(&case.bundle.links[2].0, 1));
+    assert_eq!(
+        code(&case, &trust_of(1, 5)),
+        [Code::LinkPrev],
+        "another link's"
+    );
+    case.bundle.anchor = Some(anchor_together(&last, 2));
+    assert_eq!(
+        code(&case, &trust_of(1, 5)),
+        [Code::EntrySignature],
+        "by the sequencer"
+    );
+}
+
+#[test]
 fn the_answer_must_be_to_the_question() {
     let good = Case::honest(20, 100, &["a"]);
     let window = Some(Span {
@@ -397,7 +458,14 @@ fn bend(v: &Value, visit: &mut dyn FnMut(Value)) {
 
 #[test]
 fn no_bent_bundle_is_anchored() {
-    let good = Case::honest(20, 100, &["a"]);
+    let mut good = Case::honest(20, 100, &["a"]);
+    none_bent_is_anchored(&good);
+    let last = good.bundle.links[3].0.clone();
+    good.bundle.anchor = Some(anchor_together(&last, 1));
+    none_bent_is_anchored(&good);
+}
+
+fn none_bent_is_anchored(good: &Case) {
     let json = serde_json::to_value(&good.bundle).unwrap();
     let (mut bent, mut read) = (0, 0);
     bend(&json, &mut |value| {

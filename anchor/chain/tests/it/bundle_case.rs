@@ -12,6 +12,7 @@ use chordae_chain::{
     checkpoint::{Checkpoint, TrustedLog},
     event::{self, Event},
     finding::Code,
+    heads::{Head, HeadPath, HeadSet},
     keys::{Role, SecretKeys},
     link::{self, Link},
     merkle,
@@ -147,6 +148,7 @@ pub(crate) fn trust_of(provider: u8, log: u8) -> TrustFile {
         policy: trust::policy_text(&log),
         providers: vec![keys(provider).public("provider", Role::Provider)],
         sequencers: vec![keys(2).public("sequencer", Role::Sequencer)],
+        retired: Vec::new(),
         ca: None,
     }
 }
@@ -158,7 +160,24 @@ pub(crate) fn anchor(link: &Link, signer: u8) -> BundleAnchor {
         tag,
         content: vec![7; 64],
     };
-    let entry = event::sign(&event, &keys(signer)).unwrap();
+    logged(&event, signer, None)
+}
+
+/// As [`anchor`], by an event that anchors four others too.
+pub(crate) fn anchor_together(link: &Link, signer: u8) -> BundleAnchor {
+    let tag = link::tag(&link.did, link.index);
+    let mut heads: Vec<Head> = (0..4).map(|n| (Digest([n; 32]), Digest([9; 32]))).collect();
+    heads.push((tag, link.digest()));
+    let set = HeadSet::new(heads).unwrap();
+    let event = Event::AddHeads {
+        root: set.root(),
+        count: set.count(),
+    };
+    logged(&event, signer, set.prove(&tag).unwrap())
+}
+
+fn logged(event: &Event, signer: u8, head: Option<HeadPath>) -> BundleAnchor {
+    let entry = event::sign(event, &keys(signer)).unwrap();
     let mut leaves: Vec<[u8; 32]> = (0..6u8).map(|i| merkle::leaf_hash(&[i])).collect();
     leaves[4] = merkle::leaf_hash(&entry);
     let checkpoint = Checkpoint {
@@ -171,6 +190,7 @@ pub(crate) fn anchor(link: &Link, signer: u8) -> BundleAnchor {
     BundleAnchor {
         entry,
         proof: receipt::make(4, &path, &signed),
+        head,
     }
 }
 
@@ -261,12 +281,11 @@ impl Case {
     }
 
     pub(crate) fn judge(&self) -> BundleVerdict {
-        verify(
-            &self.bundle,
-            &self.answer,
-            &self.asked,
-            Some(&trust_of(1, 5)),
-        )
+        self.judge_by(&trust_of(1, 5))
+    }
+
+    pub(crate) fn judge_by(&self, trust: &TrustFile) -> BundleVerdict {
+        verify(&self.bundle, &self.answer, &self.asked, Some(trust))
     }
 
     pub(crate) fn codes(&self) -> Vec<(Code, String)> {

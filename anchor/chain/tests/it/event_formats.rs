@@ -4,7 +4,7 @@
 use chordae_base::{Did, Digest, KeyId};
 use chordae_chain::{
     event::{self, ContentDg, Event},
-    keys::{SecretKeys, key_id},
+    keys::{Role, SecretKeys, key_id},
 };
 use ciborium::{Value, cbor};
 use serde_json::json;
@@ -30,6 +30,14 @@ fn good() -> Vec<(&'static str, Event, u8)> {
             1,
         ),
         (
+            "add-heads",
+            Event::AddHeads {
+                root: [14; 32],
+                count: 4096,
+            },
+            1,
+        ),
+        (
             "create-session",
             Event::CreateSession {
                 sections: [9; 32],
@@ -51,6 +59,16 @@ fn good() -> Vec<(&'static str, Event, u8)> {
             Event::AuditHead {
                 digest,
                 count: u64::MAX,
+                time_ms: 1_700_000_000_000,
+            },
+            1,
+        ),
+        (
+            "rotate-key",
+            Event::RotateKey {
+                role: Role::Log,
+                old: party(5).key_id(),
+                new: party(6).sign_public(),
                 time_ms: 1_700_000_000_000,
             },
             1,
@@ -143,6 +161,30 @@ fn block_fields(count: i64, height: i64) -> Vec<(Value, Value)> {
     ]
 }
 
+fn heads_fields(count: i64) -> Vec<(Value, Value)> {
+    let pair = |k: &str, v: Value| (Value::from(k), v);
+    vec![
+        pair("root", Value::Bytes(vec![14; 32])),
+        pair("type", "add-heads".into()),
+        pair("count", count.into()),
+    ]
+}
+
+fn rotation_fields(role: &str, old: KeyId, new: &[u8]) -> Vec<(Value, Value)> {
+    let pair = |k: &str, v: Value| (Value::from(k), v);
+    vec![
+        pair("new", Value::Bytes(new.to_vec())),
+        pair("old", Value::Bytes(old.0.to_vec())),
+        pair("role", role.into()),
+        pair("type", "rotate-key".into()),
+        pair("time_ms", 1.into()),
+    ]
+}
+
+fn rotation(role: &str, old: KeyId, new: &[u8]) -> Vec<u8> {
+    with_payload(raw(&Value::Map(rotation_fields(role, old, new))))
+}
+
 fn with_payload(payload: Vec<u8>) -> Vec<u8> {
     let keys = party(3);
     Parts::of(payload, &keys).sign(&keys)
@@ -174,6 +216,7 @@ fn undecodable() -> Vec<(&'static str, Vec<u8>)> {
     let payload = raw(&Value::Map(fields()));
     let indefinite = [&[0xbf], &payload[1..], &[0xff]].concat();
     let text = Value::from;
+    let (old, new) = (party(5).key_id(), party(6).sign_public());
     vec![
         ("untagged", with_parts(|p| p.tag = None)),
         ("wrong-tag", with_parts(|p| p.tag = Some(17))),
@@ -293,6 +336,16 @@ fn undecodable() -> Vec<(&'static str, Vec<u8>)> {
             "negative-height",
             with_payload(raw(&Value::Map(block_fields(1, -1)))),
         ),
+        ("no-heads", with_payload(raw(&Value::Map(heads_fields(0))))),
+        (
+            "many-heads",
+            with_payload(raw(&Value::Map(heads_fields(4097)))),
+        ),
+        ("rotated-role", rotation("patient", old, &new)),
+        ("rotated-unknown-role", rotation("king", old, &new)),
+        ("rotated-to-a-weak-key", rotation("log", old, &[0; 32])),
+        ("rotated-to-a-short-key", rotation("log", old, &new[..31])),
+        ("rotated-to-itself", rotation("log", key_id(&new), &new)),
     ]
 }
 
@@ -405,6 +458,9 @@ fn every_rule_has_a_bad_twin_that_is_refused() {
     let base = event::decode(&with_parts(|_| ())).unwrap();
     base.verify(&party(3).sign_public()).unwrap();
     assert!(event::decode(&with_payload(raw(&Value::Map(block_fields(1, 0))))).is_ok());
+    assert!(event::decode(&with_payload(raw(&Value::Map(heads_fields(1))))).is_ok());
+    let (old, new) = (party(5).key_id(), party(6).sign_public());
+    event::decode(&rotation("log", old, &new)).unwrap();
     let mut twins = Vec::new();
     for (name, entry) in undecodable() {
         let refusal = event::decode(&entry).expect_err(name);

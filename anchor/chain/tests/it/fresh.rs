@@ -50,6 +50,7 @@ fn log(entries: &[Vec<u8>]) -> (TrustFile, Vec<String>) {
         policy: trust::policy_text(&log),
         providers: vec![keys(1).public("provider", Role::Provider)],
         sequencers: Vec::new(),
+        retired: Vec::new(),
         ca: None,
     };
     (trust, receipts.collect())

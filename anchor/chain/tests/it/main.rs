@@ -18,6 +18,7 @@ mod inventory_formats;
 mod key_independence;
 mod party_formats;
 mod policies;
+mod rotation;
 mod shared;
 mod stream;
 mod vectors_digests;

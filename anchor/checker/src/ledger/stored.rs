@@ -195,7 +195,7 @@ impl Stored<'_> {
     }
 }
 
-fn taken(name: &str, read: Read, found: &mut Findings) -> Option<Vec<u8>> {
+pub(super) fn taken(name: &str, read: Read, found: &mut Findings) -> Option<Vec<u8>> {
     match read {
         Read::Bytes(bytes) => return Some(bytes),
         Read::Missing => found.add(

@@ -4,6 +4,8 @@
 //! chunks/{did}/... ─ open ─▶ claims (index of the name, link of the bytes) ─┐
 //! ledger: heads under the tags of did and index ────────────────────────────┴▶ verify_stream ─▶ findings
 //! ```
+//!
+//! Who wants the chains themselves, to make `links/` anew, gives a `Take`.
 
 use std::collections::BTreeMap;
 
@@ -20,45 +22,62 @@ use super::{
     extra::{Present, torn},
     heads,
 };
-use crate::{Progress, files::Read, ledger::Facts};
+use crate::{Progress, ReadChain, files::Read, ledger::Facts};
 
-/// Checks every stream that has files.
+/// Takes the links of a stream with which nothing is wrong.
+pub(super) type Take<'t> = &'t mut dyn FnMut(&ReadChain) -> Outcome<()>;
+
+/// Checks every stream that has files; those in which nothing was found are handed to `take`.
 pub(super) fn check(
     streams: &mut Streams<'_>,
     present: &Present,
     facts: &Facts,
     unmatched: &mut [bool],
     progress: &mut dyn FnMut(Progress),
+    take: Take<'_>,
 ) -> Outcome<()> {
-    if !present.is_empty() {
+    if streams.bare && !present.is_empty() {
         let note = "there is no links/: the chains are read from the chunk files alone";
         streams.notes.push(note.into());
     }
-    for (done, (did, indexes)) in (0..).zip(present) {
-        progress(Progress {
-            what: "streams",
-            done,
-            of: present.len() as u64,
-        });
+    let of = present.values().map(held).sum();
+    let mut done = 0;
+    for (did, indexes) in present {
         let mut anchors = Anchors::of(did, indexes, facts, unmatched);
-        let files = read(streams, did, indexes, &anchors)?;
+        let files = read(streams, did, indexes, &anchors, &mut || {
+            progress(Progress {
+                what: "chunks",
+                done,
+                of,
+            });
+            done += 1;
+        })?;
         let verdict = verify_stream(*did, &files.claims, &mut anchors)?;
         tell(streams, did, &files, &verdict);
-        let last = files
-            .claims
-            .iter()
-            .rev()
-            .find_map(|claim| claim.link.clone());
+        let chunks = files.claims.len() as u64;
+        let links: Vec<Link> = files.claims.into_iter().filter_map(|c| c.link).collect();
         let chain = streams.chains.entry(*did).or_default();
         *chain = Chain {
             seen: indexes.clone(),
-            last,
+            last: links.last().cloned(),
             anchored_to: verdict.proven.last(),
-            chunks: files.claims.len() as u64,
+            chunks,
             damaged: chain.damaged,
         };
+        if !chain.damaged && verdict.is_intact() {
+            take(&ReadChain {
+                did: *did,
+                links,
+                proven_to: verdict.proven.last(),
+            })?;
+        }
     }
     Ok(())
+}
+
+fn held(indexes: &RangeSet) -> u64 {
+    let spans = indexes.iter();
+    spans.map(|(a, b)| (b - a).saturating_add(1)).sum()
 }
 
 /// The heads of a stream in the ledger.
@@ -104,10 +123,12 @@ fn read(
     did: &Did,
     indexes: &RangeSet,
     anchors: &Anchors,
+    looked: &mut dyn FnMut(),
 ) -> Outcome<Files> {
     let mut files = Files::default();
     let vouched = anchors.0.keys().next_back().copied();
     for index in indexes.iter().flat_map(|(a, b)| a..=b) {
+        looked();
         let name = link::object_name(did, index);
         let mut remnant = false;
         let link = match streams.folder.read(&name, limits::CHUNK_BYTES_MAX)? {

@@ -36,6 +36,7 @@ fn answer(house: &House) -> (ProofBundle, String) {
         anchor: Some(BundleAnchor {
             entry: house.entries[6].clone(),
             proof: receipt::make(leaf, &path, &checkpoint),
+            head: None,
         }),
     };
     let mut csv = String::from("time_ns,II\n");

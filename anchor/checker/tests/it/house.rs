@@ -109,12 +109,17 @@ pub(crate) fn chain(did: Did, count: u64) -> Vec<SealedChunk> {
 }
 
 pub(crate) fn add_data(link: &Link) -> Vec<u8> {
+    add_data_by(link, 1)
+}
+
+/// As [`add_data`], signed by another key than the provider's.
+pub(crate) fn add_data_by(link: &Link, signer: u8) -> Vec<u8> {
     let event = Event::AddData {
         digest: link.digest(),
         tag: link::tag(&link.did, link.index),
         content: vec![9; 60],
     };
-    event::sign(&event, &keys(1)).unwrap()
+    event::sign(&event, &keys(signer)).unwrap()
 }
 
 fn create_session() -> Vec<u8> {
@@ -180,6 +185,7 @@ impl House {
             policy: trust::policy_text(&log),
             providers: vec![keys(1).public("provider", Role::Provider)],
             sequencers: vec![keys(2).public("sequencer", Role::Sequencer)],
+            retired: Vec::new(),
             ca: None,
         };
         let mut house = Self {
@@ -243,6 +249,7 @@ impl House {
         let settings = journal::Settings {
             dir,
             segment_bytes: 1 << 20,
+            room_bytes: 0,
             record_bytes_max: 1 << 20,
         };
         let journal = journal::Journal::open(self.arc(), settings)

@@ -1,10 +1,13 @@
 //! Ledgers that are wrong in ways only a key holder, or a careless copier, can make them.
 
+use chordae_base::Digest;
 use chordae_chain::{
     checkpoint::Checkpoint,
     cosignature::{self, TrustedWitness},
     event::{self, Event},
     finding::Code,
+    heads::{HeadSet, file_name},
+    link::{self, Link},
     merkle,
 };
 use chordae_checker::{
@@ -149,6 +152,44 @@ fn missing_and_cut_tiles_are_named() {
         huge.sign(&keys(5).sign).unwrap().as_bytes(),
     );
     assert_eq!(house.check().verdict, Verdict::Damaged);
+}
+
+#[test]
+fn heads_that_were_anchored_together_are_held_against_their_root() {
+    let mut house = House::new();
+    let head = |link: &Link| (link::tag(&link.did, link.index), link.digest());
+    let heads: Vec<_> = house.links.iter().map(head).collect();
+    let put = |house: &mut House, set: &HeadSet| {
+        let (root, count) = (set.root(), set.count());
+        let event = Event::AddHeads { root, count };
+        let name = format!("ledger.heads/{}", file_name(&root));
+        house.put(&name, &set.encode());
+        house
+            .batches
+            .push(vec![event::sign(&event, &keys(1)).unwrap()]);
+        for tile in ["0/000", "entries/000"] {
+            house.remove(&partial(house, tile));
+        }
+        house.write_ledger();
+        name
+    };
+    let name = put(&mut house, &HeadSet::new(heads.clone()).unwrap());
+    only(&house.check(), &[]);
+    let mut bytes = house.get(&name);
+    bytes[40] ^= 1;
+    house.put(&name, &bytes);
+    only(&house.check(), &[(&name, Code::LogRoot)]);
+    house.remove(&name);
+    only(&house.check(), &[(&name, Code::MissingFile)]);
+    bytes[40] ^= 1;
+    house.put(&name, &bytes);
+    only(&house.check(), &[]);
+    // Another digest under the tag of a head that is anchored elsewhere.
+    let other = (heads[3].0, Digest([7; 32]));
+    put(&mut house, &HeadSet::new(vec![other, heads[4]]).unwrap());
+    let report = house.check();
+    let forks = report.findings.iter().filter(|f| f.code == Code::Fork);
+    assert!(forks.count() > 0, "{:?}", report.findings);
 }
 
 #[test]

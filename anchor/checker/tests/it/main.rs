@@ -13,5 +13,7 @@ mod house;
 mod ledger;
 mod options;
 mod places;
+mod read_chains;
+mod rotation;
 mod rows;
 mod tampered;

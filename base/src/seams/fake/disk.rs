@@ -219,18 +219,6 @@ impl DiskFile for FakeFile {
         let _state = self.alive()?;
         Ok(lock(&self.content).cached.len() as u64)
     }
-
-    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
-        let state = self.alive()?;
-        let had = lock(&self.content).cached.len();
-        let more = bytes.saturating_sub(had as u64);
-        if state.capacity < u64::MAX && state.used().saturating_add(more) > state.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let mut content = lock(&self.content);
-        content.cached.resize(offset(bytes)?.max(had), 0);
-        Ok(())
-    }
 }
 
 impl FakeDisk {

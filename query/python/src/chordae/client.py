@@ -275,13 +275,14 @@ class Client:
         Returns:
             The session id.
         """
-        if self.trust is None or not self.trust.providers or self.trust.providers[0].seal is None:
+        provider = None if self.trust is None else self.trust.in_force_now()
+        if provider is None or provider.seal is None:
             raise BadInput("granting needs a trust file that names the provider's sealing key")
         who = to if isinstance(to, Identity) else Identity.read(to)
         bounds = sessions.bounds(from_, until, exact)
         terms = sessions.Terms(uuid.UUID(did).bytes, *bounds, None if leads is None else tuple(leads))
         ends = None if expires is None else to_ns(expires)
-        sid, body = sessions.make(self.keys, self.trust.providers[0].seal, who, [terms], ends, purpose)
+        sid, body = sessions.make(self.keys, provider.seal, who, [terms], ends, purpose)
         self._door.call("POST", "/v1/sessions", _LISTING_BYTES_MAX, body)
         return sid
 

@@ -7,20 +7,25 @@ from typing import Any
 
 from . import cbor
 from .errors import BadInput
-from .keys import Keys, key_id, verify_strict
+from .keys import Keys, key_id, strong_key, verify_strict
 from .trust import ENTRY_BYTES_MAX
 
 CONTENT_TYPE = "application/chordae-event+cbor"
 EDDSA = -8
-BLOCK_EVENTS_MAX = 400
+# Of the types that count something, how many there are at most; at least one.
+_COUNTED = {"block": 400, "add-heads": 4096}
 U64, U32 = 2**64 - 1, 2**32 - 1
 
-# Per type the fields beside `type`: bytes of that length, bytes of any (0), or an integer up to (negative).
-_FIELDS: dict[str, dict[str, int]] = {
+_ROTATING = ("provider", "sequencer", "log", "witness")
+
+# Per type the fields beside `type`: bytes of that length, bytes of any (0), an integer up to (negative), or a word.
+_FIELDS: dict[str, dict[str, int | tuple[str, ...]]] = {
     "add-data": {"digest": 32, "tag": 32, "content": 0},
+    "add-heads": {"root": 32, "count": -U32},
     "create-session": {"sections": 32, "content": 0, "nonce": 16},
     "revoke-session": {"sid": 32, "nonce": 16},
     "audit-head": {"digest": 32, "count": -U64, "time_ms": -U64},
+    "rotate-key": {"role": _ROTATING, "old": 32, "new": 32, "time_ms": -U64},
     "block": {"height": -U64, "prev": 32, "events_root": 32, "first": -U64, "count": -U32, "time_ms": -U64},
 }
 
@@ -30,7 +35,7 @@ class Entry:
     """An entry taken apart: a claim, until `signed_by` says otherwise."""
 
     kind: str
-    """`add-data`, `create-session`, `revoke-session`, `audit-head` or `block`."""
+    """`add-data`, `add-heads`, `create-session`, `revoke-session`, `audit-head`, `rotate-key` or `block`."""
     fields: dict[str, Any]
     """What it says."""
     kid: bytes
@@ -70,14 +75,18 @@ def decode(entry: bytes) -> Entry:
         raise BadInput(f"ledger entry: of unknown type {kind!r}, or with other fields than its type has")
     for name, rule in wanted.items():
         _check(name, fields[name], rule)
-    if kind == "block" and not 1 <= fields["count"] <= BLOCK_EVENTS_MAX:
-        raise BadInput("ledger entry: a block holds 1-400 events")
+    if kind in _COUNTED and not 1 <= fields["count"] <= _COUNTED[kind]:
+        raise BadInput(f"ledger entry: {kind} counts 1-{_COUNTED[kind]}")
+    if kind == "rotate-key" and (not strong_key(fields["new"]) or key_id(fields["new"]) == fields["old"]):
+        raise BadInput("ledger entry: the key that comes is weak, or the one that goes")
     signed = cbor.encode(["Signature1", protected, b"", payload])
     return Entry(str(kind), fields, kid, signed, signature)
 
 
-def _check(name: str, value: Any, rule: int) -> None:
-    if rule < 0:
+def _check(name: str, value: Any, rule: int | tuple[str, ...]) -> None:
+    if isinstance(rule, tuple):
+        fits = isinstance(value, str) and value in rule
+    elif rule < 0:
         fits = type(value) is int and 0 <= value <= -rule
     else:
         fits = isinstance(value, bytes) and rule in (0, len(value))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 
 from . import strict
 from .errors import BadInput
@@ -41,6 +42,8 @@ class Log:
     origin: str
     key: bytes
     key_hash: bytes
+    until: int | None = None
+    """Largest size that it may sign; None while it is in force."""
 
     @classmethod
     def of(cls, vkey: str) -> Log:
@@ -56,6 +59,8 @@ class Witness:
     signs_as: str
     key: bytes
     key_hash: bytes
+    until: int | None = None
+    """Largest size that it may cosign; None while it is in force."""
 
     @classmethod
     def of(cls, name: str, vkey: str) -> Witness:
@@ -148,6 +153,16 @@ class Policy:
             raise BadInput("policy: a key occurs twice, or there are too many logs, witnesses or groups")
         return cls(tuple(logs), tuple(witnesses), tuple(groups), None if quorum == "none" else quorum)
 
+    def retiring(self, retired: Mapping[bytes, int]) -> Policy:
+        """The same, with some keys, by their key ids, counting for checkpoints up to a size only."""
+
+        def until(one: Log | Witness) -> int | None:
+            return retired.get(hashlib.sha256(one.key).digest())
+
+        logs = tuple(dataclasses.replace(log, until=until(log)) for log in self.logs)
+        witnesses = tuple(dataclasses.replace(witness, until=until(witness)) for witness in self.witnesses)
+        return dataclasses.replace(self, logs=logs, witnesses=witnesses)
+
     def open(self, text: str) -> Opened:
         """The checkpoint in a signed note, if one of the logs has signed it, and who has cosigned it.
 
@@ -162,17 +177,22 @@ class Policy:
         def of(name: str, key_hash: bytes) -> bytes:
             return next((sig for n, h, sig in signatures if (n, h) == (name, key_hash)), b"")
 
-        signed = (
-            log.origin == checkpoint.origin and verify_strict(log.key, body, of(log.origin, log.key_hash))
+        signers = [
+            log
             for log in self.logs
-        )
-        if not any(signed):
+            if log.origin == checkpoint.origin and verify_strict(log.key, body, of(log.origin, log.key_hash))
+        ]
+        if signers and not any(_in_force(log, checkpoint) for log in signers):
+            raise _bad(f"the log key that signed the checkpoint was retired at size {signers[0].until}")
+        if not signers:
             raise _bad("the checkpoint is not signed by the trusted log key under the trusted origin")
         cosigned = []
         for witness in self.witnesses:
             timed = of(witness.signs_as, witness.key_hash)
             time_s = int.from_bytes(timed[:8], "big")
             message = f"cosignature/v1\ntime {time_s}\n".encode() + body
+            if not _in_force(witness, checkpoint):
+                continue
             if time_s <= TIME_S_MAX and verify_strict(witness.key, message, timed[8:]):
                 cosigned.append(Cosigned(witness.name, time_s))
         return Opened(checkpoint, tuple(cosigned), self._lacks({one.witness for one in cosigned}))
@@ -186,6 +206,10 @@ class Policy:
             short = threshold - (len(members) - len(lacking))
             known[name] = f"{short} of {name} ({', '.join(lacking)})" if short > 0 else None
         return known[self.quorum]
+
+
+def _in_force(one: Log | Witness, checkpoint: Checkpoint) -> bool:
+    return one.until is None or checkpoint.size <= one.until
 
 
 def _threshold(k: str, members: int) -> int:

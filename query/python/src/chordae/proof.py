@@ -63,6 +63,26 @@ class Shown:
 
 
 @dataclasses.dataclass(frozen=True)
+class Anchor:
+    """The ledger's word for the last link."""
+
+    entry: bytes
+    """The `add-data` or `add-heads` entry."""
+    proof: str
+    """Its receipt, tlog-proof text."""
+    head: tuple[int, list[bytes]] | None
+    """Of an `add-heads` entry the link's place among its heads, and the path from it to their root."""
+
+    def vouches(self, signed: event.Entry, tag: bytes, digest: bytes) -> bool:
+        """Whether the entry names a link's tag and digest, itself or by the way to the root of its heads."""
+        if self.head is None:
+            return (signed.fields["tag"], signed.fields["digest"]) == (tag, digest)
+        place, path = self.head
+        leaf = trust.leaf_hash(tag + digest)
+        return trust.included(signed.fields["count"], signed.fields["root"], place, leaf, path)
+
+
+@dataclasses.dataclass(frozen=True)
 class Bundle:
     """A proof bundle. Plain data: nothing in it is believed before `judge`."""
 
@@ -72,8 +92,7 @@ class Bundle:
     links: list[Link]
     chunks: list[Shown]
     rows: list[tuple[int, int]]
-    anchor: tuple[bytes, str] | None
-    """The `add-data` entry and its receipt."""
+    anchor: Anchor | None
 
     @classmethod
     def parse(cls, text: str | bytes) -> Bundle:
@@ -128,11 +147,16 @@ def _columns(value: Any, what: str, size: int) -> dict[int, bytes]:
     return {int(k): strict.lower_hex(v, what, size) for k, v in value.items()}
 
 
-def _anchor(value: Any) -> tuple[bytes, str] | None:
+def _anchor(value: Any) -> Anchor | None:
     if value is None:
         return None
-    found = strict.fields(value, "anchor", ("entry", "proof"))
-    return strict.base64_bytes(found["entry"], "entry"), strict.text(found["proof"], "proof")
+    found = strict.fields(value, "anchor", ("entry", "proof"), ("head",))
+    head = found.get("head")
+    if head is not None:
+        way = strict.fields(head, "head", ("at", "path"))
+        path = [strict.lower_hex(one, "path", 32) for one in strict.items(way["path"], "path", 64)]
+        head = strict.integer(way["at"], "at", 0, _U64), path
+    return Anchor(strict.base64_bytes(found["entry"], "entry"), strict.text(found["proof"], "proof"), head)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,25 +327,34 @@ class _Judge:
         if not self.bundle.links:
             self.found("anchor", "link-prev", "there is an anchor but no link")
             return None
-        entry, proof = self.bundle.anchor
+        anchor = self.bundle.anchor
         last = self.bundle.links[-1]
         try:
-            signed = event.decode(entry)
+            signed = event.decode(anchor.entry)
         except BadInput as e:
             self.found("anchor", "entry-signature", str(e))
             return None
-        if signed.kind != "add-data":
-            self.found("anchor", "entry-signature", "the entry is not an add-data event")
+        if signed.kind != ("add-data" if anchor.head is None else "add-heads"):
+            self.found("anchor", "entry-signature", f"the entry is another event ({signed.kind}) than its proof is for")
             return None
-        if (signed.fields["digest"], signed.fields["tag"]) != (last.digest, digests.tag(last.did, last.index)):
+        if not anchor.vouches(signed, digests.tag(last.did, last.index), last.digest):
             self.found(last.index, "link-prev", "the last link is not the one that the ledger names")
         if trusted is None:
             return None
         provider = trusted.provider(signed.kid)
         if provider is None or not signed.signed_by(provider.sign):
-            self.found("anchor", "entry-signature", "the entry is not signed by a trusted provider")
+            self.found(
+                "anchor",
+                "entry-signature",
+                "the entry is not signed by a trusted provider (has its key changed since? then ask for the new trust"
+                " file)",
+            )
         try:
-            return trust.check_receipt(entry, proof, trusted)
+            receipt = trust.check_receipt(anchor.entry, anchor.proof, trusted)
+            if not trusted.in_force(signed.kid, receipt.leaf_index):
+                size = trusted.retired[signed.kid]
+                self.found("anchor", "entry-signature", f"its signer's key was retired at size {size} of the log")
+            return receipt
         except policy.NotTheLogs as e:
             self.found("anchor", e.code, str(e))
             return None

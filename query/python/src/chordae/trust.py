@@ -9,15 +9,17 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 
 from . import strict
 from .errors import BadInput
 from .keys import Identity
-from .policy import NAMES_MAX, Checkpoint, Cosigned, NotTheLogs, Policy, number
+from .policy import NAMES_MAX, U64, Checkpoint, Cosigned, NotTheLogs, Policy, number
 
 TEXT_MAX = 1024 * 1024
 PROOF_MAX = 256 * 1024
 PATH_MAX = 64
+RETIRED_MAX = 4096
 ENTRY_BYTES_MAX = 65_535
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 
@@ -45,6 +47,8 @@ class TrustFile:
     sequencers: tuple[Identity, ...]
     ca: str | None
     """PEM of the certificate authority, for TLS only."""
+    retired: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
+    """Keys that were replaced, by key id, each with the size of the log up to which it counts."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> TrustFile:
@@ -66,7 +70,10 @@ class TrustFile:
         if len(text) > TEXT_MAX:
             raise BadInput("the trust file is longer than 1 MiB")
         found = strict.fields(
-            strict.loads(text, "trust file"), "trust file", ("origin", "policy", "providers", "sequencers"), ("ca",)
+            strict.loads(text, "trust file"),
+            "trust file",
+            ("origin", "policy", "providers", "sequencers"),
+            ("ca", "retired"),
         )
         origin, policy = strict.text(found["origin"], "origin"), Policy.parse(strict.text(found["policy"], "policy"))
         if any(log.origin != origin for log in policy.logs):
@@ -78,11 +85,31 @@ class TrustFile:
                 raise BadInput(f"trust file: one of the {name} is no {role}")
             lists.append(who)
         ca = None if found.get("ca") is None else strict.text(found["ca"], "ca")
-        return cls(origin, policy, lists[0], lists[1], ca)
+        retired = _retired(found.get("retired", []))
+        return cls(origin, policy.retiring(retired), lists[0], lists[1], ca, retired)
 
     def provider(self, kid: bytes) -> Identity | None:
         """The trusted provider with this key id."""
         return next((who for who in self.providers if who.key_id == kid), None)
+
+    def in_force_now(self) -> Identity | None:
+        """The provider whose key was not replaced: to it things are sealed."""
+        return next((who for who in self.providers if who.key_id not in self.retired), None)
+
+    def in_force(self, kid: bytes, leaf: int) -> bool:
+        """Whether what this key signed as entry `leaf` of the log counts, as far as its retirement goes."""
+        return leaf < self.retired.get(kid, leaf + 1)
+
+
+def _retired(value: object) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    for item in strict.items(value, "retired", RETIRED_MAX):
+        one = strict.fields(item, "retired", ("key", "size"))
+        key = strict.lower_hex(one["key"], "key", 32)
+        if key in found:
+            raise BadInput("trust file: a key is retired twice")
+        found[key] = strict.integer(one["size"], "size", 0, U64)
+    return found
 
 
 def leaf_hash(entry: bytes) -> bytes:

@@ -88,6 +88,7 @@ pub(crate) struct House {
     pub(crate) inventories: Arc<MemInventories>,
     pub(crate) parties: Arc<MemParties>,
     pub(crate) provider: SecretKeys,
+    threads: Threads,
 }
 
 impl House {
@@ -98,12 +99,8 @@ impl House {
         registry: &prometheus::Registry,
         entries_public: bool,
     ) -> (Arc<Service>, Trail) {
-        let (trail, recall) = Trail::open(
-            Arc::new(disk),
-            Path::new("/trail"),
-            &Threads::of_the_machine(),
-        )
-        .unwrap();
+        let (trail, recall) =
+            Trail::open(Arc::new(disk), Path::new("/trail"), &self.threads).unwrap();
         let parts = Parts {
             chunks: Arc::<MemChunks>::clone(&self.chunks),
             tail: Some(Arc::<MemTail>::clone(&self.tail)),
@@ -115,7 +112,7 @@ impl House {
             provider: SecretKeys::from_pem(&self.provider.to_pem().unwrap()).unwrap(),
             origin: ORIGIN.to_owned(),
             clock: Arc::new(self.clock.clone()),
-            threads: Threads::of_the_machine(),
+            threads: self.threads.clone(),
             trail: trail.clone(),
             recall,
             metrics: QueryMetrics::new(registry).unwrap(),
@@ -287,6 +284,11 @@ impl World {
     }
 
     pub(crate) fn new() -> Self {
+        Self::on(Threads::of_the_machine())
+    }
+
+    /// With these threads and their clock.
+    pub(crate) fn on(threads: Threads) -> Self {
         let entropy = FakeEntropy::new(7);
         let keys = || SecretKeys::new(&entropy, true).unwrap();
         let (provider, log, unknown) = (keys(), keys(), keys());
@@ -313,6 +315,7 @@ impl World {
             policy: policy_text(&trusted),
             providers: vec![provider.public("provider", Role::Provider)],
             sequencers: Vec::new(),
+            retired: Vec::new(),
             ca: None,
         };
         let house = House {
@@ -328,6 +331,7 @@ impl World {
             inventories: Arc::default(),
             parties,
             provider,
+            threads,
         };
         fill(&house.chunks);
         house

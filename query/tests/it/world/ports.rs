@@ -235,6 +235,7 @@ impl Ledger for MemLedger {
                     index,
                     entry: entries[at].clone(),
                     proof,
+                    way: None,
                 }));
             }
         }

@@ -12,6 +12,7 @@
 import { BadInput, I64_MAX, I64_MIN, U32_MAX, U64_MAX } from "./bytes.js";
 import { type Json, base64, bytes, fields, integer, items, pair, read, string } from "./json.js";
 import { type Link, LINK_BYTES, PAGES_MAX, decode, parseDid } from "./link.js";
+import { PATH_MAX } from "./merkle.js";
 
 const LINKS_MAX = 100_000;
 const RUNS_MAX = 1 << 24;
@@ -51,10 +52,20 @@ export interface BundlePage {
 
 /** The ledger's word for the last link. */
 export interface BundleAnchor {
-  /** The `add-data` entry. */
+  /** The `add-data` or `add-heads` entry. */
   readonly entry: Uint8Array;
   /** Its receipt, tlog-proof text. */
   readonly proof: string;
+  /** The way from the link to the root of an `add-heads` entry; null for an `add-data`. */
+  readonly head: HeadPath | null;
+}
+
+/** The way from a head to the root of those that were anchored with it. */
+export interface HeadPath {
+  /** Its place among them. */
+  readonly at: bigint;
+  /** Inclusion path, the head's sibling first. */
+  readonly path: Uint8Array[];
 }
 
 /** Reads a bundle's JSON. Throws {@link BadInput} for what is none of version 1; unknown keys are refused. */
@@ -100,6 +111,17 @@ function columns(value: Json, what: string, size: number): Map<number, Uint8Arra
 
 function anchor(value: Json): BundleAnchor | null {
   if (value === null) return null;
-  const at = fields(value, "anchor", ["entry", "proof"]);
-  return { entry: base64(at("entry"), "entry"), proof: string(at("proof"), "proof") };
+  const at = fields(value, "anchor", ["entry", "proof"], ["head"]);
+  const head = at("head");
+  return {
+    entry: base64(at("entry"), "entry"),
+    proof: string(at("proof"), "proof"),
+    head: head === null ? null : headPath(head),
+  };
+}
+
+function headPath(value: Json): HeadPath {
+  const at = fields(value, "head", ["at", "path"]);
+  const path = items(at("path"), "path", PATH_MAX).map((hash) => bytes(hash, "path", 32));
+  return { at: integer(at("at"), "at", 0n, U64_MAX), path };
 }

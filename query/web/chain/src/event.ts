@@ -8,25 +8,31 @@
 
 import { BadInput, U32_MAX, U64_MAX, equal } from "./bytes.js";
 import { type Cbor, Tag, decode as decodeCbor, encode } from "./cbor.js";
-import { keyId, verifyStrict } from "./keys.js";
+import { keyId, strongKey, verifyStrict } from "./keys.js";
 
 /** Bytes of an entry. */
 export const ENTRY_BYTES_MAX = 65_535;
 const CONTENT_TYPE = "application/chordae-event+cbor";
-const BLOCK_EVENTS_MAX = 400n;
+/** Of the types that count something, how many there are at least one and at most. */
+const COUNTED: Record<string, bigint> = { block: 400n, "add-heads": 4096n };
 
-/** Of each type the fields beside `type`: so many bytes, any number of them (0), or an integer up to a bound. */
-const KINDS: Record<string, Record<string, number | bigint>> = {
+/** So many bytes, any number of them (0), an integer up to a bound, or one of some words. */
+type Rule = number | bigint | string[];
+
+/** Of each type the fields beside `type`. */
+const KINDS: Record<string, Record<string, Rule>> = {
   "add-data": { digest: 32, tag: 32, content: 0 },
+  "add-heads": { root: 32, count: U32_MAX },
   "create-session": { sections: 32, content: 0, nonce: 16 },
   "revoke-session": { sid: 32, nonce: 16 },
   "audit-head": { digest: 32, count: U64_MAX, time_ms: U64_MAX },
+  "rotate-key": { role: ["provider", "sequencer", "log", "witness"], old: 32, new: 32, time_ms: U64_MAX },
   block: { height: U64_MAX, prev: 32, events_root: 32, first: U64_MAX, count: U32_MAX, time_ms: U64_MAX },
 };
 
 /** An entry taken apart: a claim, until {@link signedBy} says otherwise. */
 export interface SignedEvent {
-  /** `add-data`, `create-session`, `revoke-session`, `audit-head` or `block`. */
+  /** `add-data`, `add-heads`, `create-session`, `revoke-session`, `audit-head`, `rotate-key` or `block`. */
   readonly kind: string;
   readonly fields: ReadonlyMap<bigint | string, Cbor>;
   /** Key id of who says that they say it. */
@@ -57,10 +63,15 @@ export function decode(entry: Uint8Array): SignedEvent {
   if (!(fields instanceof Map) || typeof kind !== "string" || !rules) throw bad("of an unknown type");
   fields.delete("type");
   const names = Object.keys(rules);
-  const wrong = names.find((name) => !fits(fields.get(name), rules[name] as number | bigint));
+  const wrong = names.find((name) => !fits(fields.get(name), rules[name] as Rule));
   if (wrong !== undefined || fields.size !== names.length) throw bad(`${wrong ?? "a field"} is not one of ${kind}`);
-  const count = fields.get("count") as bigint;
-  if (kind === "block" && (count < 1n || count > BLOCK_EVENTS_MAX)) throw bad("a block holds 1-400 events");
+  const [count, most] = [fields.get("count") as bigint, COUNTED[kind]];
+  if (most !== undefined && (count < 1n || count > most)) throw bad(`${kind} counts 1-${most}`);
+  if (kind === "rotate-key") {
+    const next = fields.get("new") as Uint8Array;
+    strongKey(next);
+    if (equal(keyId(next), fields.get("old") as Uint8Array)) throw bad("a key cannot follow itself");
+  }
   const covered = encode(["Signature1", protectedRaw, new Uint8Array(), payload]);
   return { kind, fields, kid, covered, signature };
 }
@@ -70,7 +81,8 @@ export function signedBy(event: SignedEvent, signPub: Uint8Array): boolean {
   return equal(keyId(signPub), event.kid) && verifyStrict(signPub, event.covered, event.signature);
 }
 
-function fits(value: Cbor | undefined, rule: number | bigint): boolean {
+function fits(value: Cbor | undefined, rule: Rule): boolean {
+  if (Array.isArray(rule)) return typeof value === "string" && rule.includes(value);
   if (typeof rule === "bigint") return typeof value === "bigint" && value >= 0n && value <= rule;
   return isBytes(value) && (rule === 0 || rule === value.length);
 }

@@ -12,6 +12,7 @@ export { type ProofBundle, parse as parseBundle } from "./bundle.js";
 export { type Checkpoint } from "./checkpoint.js";
 export { type SignedEvent, decode as decodeEvent, signedBy } from "./event.js";
 export { type Code, type Finding } from "./finding.js";
+export * as json from "./json.js";
 export { type PublicIdentity, keyId, verifyStrict } from "./keys.js";
 export { type Link, decode as decodeLink, objectName, parseDid } from "./link.js";
 export { type Tree, consistent, included, leafHash } from "./merkle.js";

@@ -4,7 +4,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { concat, equal } from "./bytes.js";
 
 /** No tree of at most 2^64 leaves has a longer inclusion path; a consistency proof may have one hash more. */
-const PATH_MAX = 64;
+export const PATH_MAX = 64;
 
 /** Root of the tree without leaves. */
 export const EMPTY_ROOT = sha256(new Uint8Array());

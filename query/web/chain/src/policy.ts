@@ -9,10 +9,11 @@
  * A checkpoint that the log has signed and too few witnesses have cosigned is not damaged: cosignatures may come.
  */
 
-import { BadInput, equal, utf8 } from "./bytes.js";
+import { BadInput, U64_MAX, equal, hex, utf8 } from "./bytes.js";
 import { type Checkpoint, open as openCheckpoint, trustedLog } from "./checkpoint.js";
 import { cosignedAt, trustedWitness } from "./cosignature.js";
-import { type NoteKey, parseNote } from "./note.js";
+import { keyId } from "./keys.js";
+import { type Note, type NoteKey, parseNote } from "./note.js";
 
 const TEXT_MAX = 1024 * 1024;
 /** Logs, witnesses and groups, each. */
@@ -27,6 +28,8 @@ export interface Policy {
   readonly groups: ReadonlyMap<string, { readonly threshold: number; readonly members: string[] }>;
   /** The witness or group that must have cosigned; null where nobody must. */
   readonly quorum: string | null;
+  /** Keys that were replaced, by their key ids in hex, each with the largest size that it may sign. */
+  readonly retired: ReadonlyMap<string, bigint>;
 }
 
 /** A checkpoint that a trusted log has signed. */
@@ -85,26 +88,41 @@ export function parse(text: string): Policy {
   if (keys.some((key, i) => keys.findIndex((other) => equal(other, key)) < i)) refuse("a key occurs twice");
   if (Math.max(logs.length, witnesses.size, groups.size) > NAMES_MAX) refuse("too many logs, witnesses or groups");
   if (quorum === undefined || logs.length === 0) return refuse("there is no quorum line, or no log");
-  return { logs, witnesses, groups, quorum: quorum === "none" ? null : quorum };
+  return { logs, witnesses, groups, quorum: quorum === "none" ? null : quorum, retired: new Map() };
 }
 
 /** Opens a checkpoint: signed by a log of the policy, and by which of its witnesses. Throws {@link BadInput}. */
 export function open(policy: Policy, text: string): Opened {
   const note = parseNote(text);
+  const checkpoint = signed(policy, note);
   const cosigned = [...policy.witnesses].flatMap(([witness, key]) => {
     const timeS = cosignedAt(note, key);
-    return timeS === undefined ? [] : [{ witness, timeS }];
+    return timeS === undefined || checkpoint.size > until(policy, key) ? [] : [{ witness, timeS }];
   });
   const lacks = lacking(policy, new Set(cosigned.map((one) => one.witness)));
+  return { checkpoint, cosigned, lacks };
+}
+
+/** The checkpoint, if one of the logs has signed it while its key was in force. */
+function signed(policy: Policy, note: Note): Checkpoint {
   let last: unknown = new BadInput("the policy trusts no log");
+  let retired: BadInput | undefined;
   for (const log of policy.logs) {
     try {
-      return { checkpoint: openCheckpoint(note, log), cosigned, lacks };
+      const checkpoint = openCheckpoint(note, log);
+      const size = until(policy, log);
+      if (checkpoint.size <= size) return checkpoint;
+      retired = new BadInput(`the log key that signed the checkpoint was retired at size ${size}`);
     } catch (e) {
       last = e;
     }
   }
-  throw last;
+  throw retired ?? last;
+}
+
+/** The largest size that a key may sign. */
+function until(policy: Policy, { key }: NoteKey): bigint {
+  return policy.retired.get(hex(keyId(key))) ?? U64_MAX;
 }
 
 /** What the quorum lacks. A name that is not known lacks: nothing counts by mistake. */

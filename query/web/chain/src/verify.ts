@@ -7,16 +7,17 @@
  * after the newest listed one is told in `newer`: whoever asked asks again, or calls the answer incomplete.
  */
 
-import { BadInput, equal } from "./bytes.js";
-import { type BundleAnchor, type BundleChunk, type BundlePage, type ProofBundle } from "./bundle.js";
-import { decode as decodeEvent, signedBy } from "./event.js";
+import { BadInput, concat, equal } from "./bytes.js";
+import { type BundleAnchor, type BundleChunk, type BundlePage, type HeadPath, type ProofBundle } from "./bundle.js";
+import { type SignedEvent, decode as decodeEvent, signedBy } from "./event.js";
 import { type Code, type Finding, Findings } from "./finding.js";
 import { type Link, PAGE_NS, genesis, meets, objectName, provablePages, tag } from "./link.js";
+import { included, leafHash } from "./merkle.js";
 import { type ChunkMeta, differs, parse as parseMeta } from "./meta.js";
 import { NO_VALUE, colLead, colTimes, leaf, pagesRoot } from "./pages.js";
 import { open as openCheckpoint } from "./policy.js";
 import { type Receipt, holds, parse as parseReceipt } from "./receipt.js";
-import { type TrustFile, provider } from "./trust.js";
+import { type TrustFile, countsUpto, provider } from "./trust.js";
 
 /** The rows of an answer as ADC codes: by time, then by index of their chunk. */
 export interface AnswerRows {
@@ -83,6 +84,14 @@ export function verifyMetadata(
 }
 
 type Run = readonly [number, number];
+
+/** Whether an event names a link's tag and digest, itself or by the way to the root of its heads. */
+function vouches({ fields }: SignedEvent, head: HeadPath | null, tag: Uint8Array, digest: Uint8Array): boolean {
+  const field = (name: string) => fields.get(name) as Uint8Array;
+  if (!head) return equal(field("tag"), tag) && equal(field("digest"), digest);
+  const leaf = leafHash(concat(tag, digest));
+  return included(fields.get("count") as bigint, field("root"), head.at, leaf, head.path);
+}
 
 class Judge {
   private readonly links: Map<bigint, Link>;
@@ -285,21 +294,22 @@ class Judge {
   }
 
   /** The entry names the last link, a trusted provider signed it, the trusted log holds it. */
-  private anchor({ entry, proof }: BundleAnchor, last: Link, trust: TrustFile | null): Receipt | undefined {
+  private anchor({ entry, proof, head }: BundleAnchor, last: Link, trust: TrustFile | null): Receipt | undefined {
     const event = this.attempt("anchor", "entry-signature", () => decodeEvent(entry));
     if (!event) return undefined;
-    if (event.kind !== "add-data") {
-      this.found("anchor", "entry-signature", "the entry is not an add-data event");
+    if (event.kind !== (head ? "add-heads" : "add-data")) {
+      const why = head ? "with the way to a root of heads it must be an add-heads" : "it is no add-data";
+      this.found("anchor", "entry-signature", `the entry is another event: ${why}`);
       return undefined;
     }
-    const names = (field: string, want: Uint8Array) => equal(event.fields.get(field) as Uint8Array, want);
-    if (!names("digest", last.digest) || !names("tag", tag(last.did, last.index))) {
+    if (!vouches(event, head, tag(last.did, last.index), last.digest)) {
       this.found(last.index, "link-prev", "the last link is not the one that the ledger names");
     }
     if (!trust) return undefined;
     const signer = provider(trust, event.kid);
     if (!signer || !signedBy(event, signer.sign)) {
-      this.found("anchor", "entry-signature", "the entry is not signed by a trusted provider");
+      const why = "(has its key changed since? then ask for the new trust file)";
+      this.found("anchor", "entry-signature", `the entry is not signed by a trusted provider ${why}`);
     }
     const said = this.attempt("anchor", "log-root", () => parseReceipt(proof));
     if (!said) return undefined;
@@ -309,6 +319,10 @@ class Judge {
     if (!holds(said, entry, opened.checkpoint)) {
       this.found("anchor", "log-root", "the inclusion path does not lead from the entry to the log's root");
       return undefined;
+    }
+    const size = countsUpto(trust, event.kid);
+    if (said.leafIndex >= size) {
+      this.found("anchor", "entry-signature", `its signer's key was retired at size ${size} of the log`);
     }
     return { leafIndex: said.leafIndex, ...opened };
   }

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { parse } from "../dist/bundle.js";
-import { BadInput } from "../dist/bytes.js";
+import { BadInput, hex } from "../dist/bytes.js";
+import { keyId } from "../dist/keys.js";
 import { parse as parseTrust } from "../dist/trust.js";
 import { verify, verifyMetadata } from "../dist/verify.js";
 import { answer, golden } from "./common.mjs";
@@ -222,13 +223,39 @@ test("another log's trust file does not vouch", () => {
   assert.deepEqual(codes({ ...TRUST, policy: { ...TRUST.policy, logs: [log] } }), ["checkpoint-signature"]);
 });
 
+test("a retired key counts for what it signed before, and no more", () => {
+  const [text, rows] = pair("all");
+  const { receipt } = judge(text, rows);
+  const [leaf, size] = [receipt.leafIndex, receipt.checkpoint.size];
+  const retiring = (key, until) => {
+    const file = JSON.parse(golden(`${FOLDER}trust.json`));
+    file.retired = [{ key: hex(keyId(key)), size: Number(until) }];
+    const told = judge(text, rows, {}, parseTrust(JSON.stringify(file)));
+    return [told.verdict, ...told.findings.map((one) => one.code)];
+  };
+  const [provider, log] = [TRUST.providers[0].sign, TRUST.policy.logs[0].key];
+  assert.deepEqual(retiring(provider, leaf), ["damaged", "entry-signature"]);
+  assert.deepEqual(retiring(log, size - 1n), ["damaged", "checkpoint-signature"]);
+  // Controls: one later each, and nobody's key.
+  assert.deepEqual(retiring(provider, leaf + 1n), ["anchored"]);
+  assert.deepEqual(retiring(log, size), ["anchored"]);
+  assert.deepEqual(retiring(new Uint8Array(32), 0n), ["anchored"]);
+});
+
 test("a trust file is read strictly", () => {
   const text = golden(`${FOLDER}trust.json`);
+  const retired = (list) => text.replace('"origin"', `"retired": ${list}, "origin"`);
+  const key = "ab".repeat(32);
+  assert.equal(parseTrust(retired(`[{"key": "${key}", "size": 7}]`)).retired.get(key), 7n);
   const bad = {
     "an identity in the wrong role": text.replace('"role": "provider"', '"role": "auditor"'),
     "another origin": text.replace(/"origin": "[^"]*"/, '"origin": "other"'),
     "an unknown key": text.replace('"origin"', '"more": 1, "origin"'),
     "a weak key": text.replace(/"sign": "[^"]*"/, `"sign": "${"A".repeat(43)}"`),
+    "a key retired twice": retired(`[{"key": "${key}", "size": 7}, {"key": "${key}", "size": 8}]`),
+    "a retirement without a size": retired(`[{"key": "${key}"}]`),
+    "no list of retired keys": retired("null"),
+    "a short key": retired('[{"key": "ab", "size": 7}]'),
     "no providers": text.replace('"providers"', '"provider"'),
   };
   for (const [what, bent] of Object.entries(bad)) assert.throws(() => parseTrust(bent), BadInput, what);

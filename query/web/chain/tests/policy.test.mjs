@@ -67,6 +67,20 @@ test("two of three witnesses make a quorum, one does not, a bad one does not cou
   assert.throws(() => open(two, `${BODY}\n${a}${b}`), BadInput);
 });
 
+test("a retired key cosigns no more, and one of another log's keys signs no more", () => {
+  const next = signer(ORIGIN, 6, 1);
+  const kid = (seed) => Buffer.from(sha256(ed25519.getPublicKey(secret(seed)))).toString("hex");
+  const one = policy(`log LOG\nlog ${next.vkey}\n${WITNESSES}quorum A\n`);
+  const note = NOTE + A.cosign(BODY, 1n);
+  const lacks = (retired, text = note) => open({ ...one, retired: new Map(retired) }, text).lacks;
+  assert.equal(lacks([]), null);
+  assert.equal(lacks([[kid(11), 3n]]), null);
+  assert.equal(lacks([[kid(11), 2n]]), "A");
+  assert.equal(lacks([[kid(5), 3n]]), null);
+  assert.throws(() => lacks([[kid(5), 2n]]), /retired at size 2/);
+  assert.equal(lacks([[kid(5), 2n]], note + next.sign(BODY)), null, "its successor has signed as well");
+});
+
 test("a cosignature that another library made counts", () => {
   // Python's cryptography, key seed 11: signature over "cosignature/v1\ntime 1700000000\n" and the body below.
   const body = `${ORIGIN}\n1\n${base64(sha256(Uint8Array.of(0, 97)))}\n`;

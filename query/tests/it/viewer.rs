@@ -1,0 +1,63 @@
+//! The viewer's files: what they are served as, and that they need nobody else.
+
+use axum::{
+    body::Body,
+    http::{Request, StatusCode},
+};
+
+use crate::world::World;
+
+async fn got(w: &World, path: &str) -> crate::world::Answer {
+    w.send(Request::get(path).body(Body::empty()).unwrap())
+        .await
+}
+
+#[tokio::test]
+async fn the_viewer_is_served_to_anybody_with_what_it_names_and_under_its_policy() {
+    let w = World::new();
+    let page = got(&w, "/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let named: Vec<String> = page
+        .text()
+        .split('"')
+        .filter(|t| t.ends_with(".js") || t.ends_with(".css") || t.ends_with(".svg"))
+        .map(|t| format!("/{t}"))
+        .collect();
+    assert_eq!(named.len(), 3, "{named:?}");
+    for path in named.iter().map(String::as_str).chain(["/judge.js", "/"]) {
+        let file = got(&w, path).await;
+        assert_eq!(file.status, StatusCode::OK, "{path}");
+        let policy = file.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'self';"), "{path}");
+        assert!(!policy.contains("unsafe") && !policy.contains("http"));
+        assert_eq!(file.header("x-content-type-options"), "nosniff");
+        let kind = match path.rsplit('.').next() {
+            Some("js") => "text/javascript",
+            Some("css") => "text/css",
+            Some("svg") => "image/svg+xml",
+            _ => "text/html",
+        };
+        assert!(file.header("content-type").starts_with(kind), "{path}");
+    }
+    // The control: nothing beside them is a file.
+    for path in ["/index.html", "/viewer.js.map", "/dist/viewer.js"] {
+        assert_eq!(got(&w, path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_viewer_is_not_sent_again() {
+    let w = World::new();
+    let tag = got(&w, "/").await.header("etag").to_owned();
+    let ask = |tags: String| Request::get("/viewer.js").header("if-none-match", tags);
+    let same = w
+        .send(ask(format!("\"x\", {tag}")).body(Body::empty()).unwrap())
+        .await;
+    assert_eq!((same.status, same.text()), (StatusCode::NOT_MODIFIED, ""));
+    let other = w
+        .send(ask("\"x\"".to_owned()).body(Body::empty()).unwrap())
+        .await;
+    assert_eq!(other.status, StatusCode::OK);
+    assert_eq!(other.header("cache-control"), "no-cache");
+}

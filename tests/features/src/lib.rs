@@ -1,0 +1,1 @@
+//! Nothing; see `Cargo.toml` beside it, and `tests/binaries`.
