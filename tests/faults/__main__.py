@@ -64,6 +64,7 @@ def main():
     if unknown := [r for r in rows if r not in ROWS]:
         ask.error(f"no row {', '.join(unknown)}")
     print(f"seed {args.seed}", flush=True)
+    Score.judge_times = not args.short
     watch = Watch()
     lanes = [[row for row in lane if row in rows] for lane in (SHORT_LANES if args.short else LANES)]
     with ThreadPoolExecutor(len(lanes)) as pool:

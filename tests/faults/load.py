@@ -77,9 +77,10 @@ def r19(seed, short):
             after = pair.settled(0.75)
             # p50 as before within a tenth; p99 of so few is one value, and so has the bound that it had.
             back = after[0] <= 1.1 * calm[0] * slower(calm[2], after[2]) and after[1] <= max(calm[1] * 1.5, 0.05)
-        score.figures |= {"p50, p99 calm": ms(*calm[:2]), "overloaded": ms(*loaded[:2]), "after": f"{ms(*after[:2])} within {watch():.1f} s",
-                          "p50 of the machine before, after": ms(calm[2], after[2]), "RSS at the peak": f"{peak:.0f} MiB"}
-        score.demand(back, f"calm again within 5 s: {ms(*after[:2])}, before {ms(*calm[:2])}")
+        score.figures |= {"p50, p99 calm": ms(*calm[:2]), "overloaded": ms(*loaded[:2]),
+                          "after": f"{ms(*after[:2])} within {watch():.1f} s", "p50 of the machine before, after": ms(calm[2], after[2]),
+                          "RSS at the peak": f"{peak:.0f} MiB"}
+        score.demand_time(back, f"calm again within 5 s: {ms(*after[:2])}, before {ms(*calm[:2])}")
         score.demand(peak < RSS_MIB, f"memory under {RSS_MIB} MiB: {peak:.0f}")
         pair.end(ward, score)
         ward.judge(score)
@@ -91,6 +92,8 @@ def rude(port, zmq_port, rng, over):
     """One abusive peer after another: garbage, silence, half a packet, a flood, a stranger."""
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
     connect = mqtt_raw.packet(mqtt_raw.CONNECT, mqtt_raw.text("MQTT") + bytes([4, 2, 0, 60]) + mqtt_raw.text("stranger"))
+    # What the peers cost as programs is not the server's: they get what it and the good devices leave.
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
     texts = [os.urandom(64), b"", b"\x10", connect, connect + b"\x30\xff\xff\xff\x7f" + bytes(1000), b"GET / HTTP/1.1\r\n\r\n",
              greeting, greeting + b"\x04\x19\x05READY", greeting + b"\x02" + struct.pack(">Q", 2**46), bytes(100_000)]
     while not over.is_set():
@@ -128,9 +131,9 @@ def r20(seed, short):
         pair.end(ward, score)
         by = slower(calm[3], noisy[3])
         score.figures |= {"p99 alone": ms(calm[1]), "among them": ms(noisy[1]), "machine": ms(calm[3], noisy[3])}
-        # 200 threads of this program take a core of two: what that costs a round trip without the product is allowed for.
+        # What else the machine does costs a round trip without the product, too: that is allowed for.
         allowed = min(2 * calm[1] * by, max(2 * calm[1], 0.1))
-        score.demand(noisy[1] <= allowed, f"p99 {ms(noisy[1])}, alone {ms(calm[1])} (machine: {by:.1f} times)")
+        score.demand_time(noisy[1] <= allowed, f"p99 {ms(noisy[1])}, alone {ms(calm[1])} (machine: {by:.1f} times)")
         score.demand(ward.house.alive(), "the server goes on")
         ward.judge(score)
         again = {d.name: n for d in ward.devices if d is not pair.probe and (n := connections(d)) != [1]}

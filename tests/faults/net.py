@@ -128,10 +128,10 @@ def r15(seed, short):
             score.cycles += 1
         score.figures["resets"] = sum(n.cuts for n in nets)
         score.demand(score.figures["resets"] > 0, "some connections must have been reset")
-        score.demand(max(back[:-1]) <= BACK_S, f"all devices acknowledged again within {BACK_S} s, not {max(back[:-1]):.1f}")
+        score.demand_time(max(back[:-1]) <= BACK_S, f"all devices acknowledged again within {BACK_S} s, not {max(back[:-1]):.1f}")
         # Nothing tells of a half-open connection but that no acknowledgement comes: it began `each` before.
         silent = each + back[-1]
-        score.demand(silent <= patient + BACK_S, f"half-open connections were left after {silent:.1f} s of silence")
+        score.demand_time(silent <= patient + BACK_S, f"half-open connections were left after {silent:.1f} s of silence")
         result = ward.judge(score)
         for net in nets:
             net.close()
