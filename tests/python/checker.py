@@ -275,22 +275,81 @@ def trusted_keys(folder, trust):
     return keys
 
 
-def check_checkpoint(note, trust, found):
-    body, _, signatures = note.partition("\n\n")
-    origin, size, root = (body + "\n").split("\n")[:3]
+def policy_lines(trust, kind):
+    """The words behind `log`, `witness`, `group` or `quorum` in the trust file's policy (C2SP tlog-policy)."""
+    lines = (line.split() for line in (trust or {"policy": ""})["policy"].splitlines())
+    return [words[1:] for words in lines if words[:1] == [kind]]
+
+
+def signed_by(note, vkey, kind):
+    """What a signed note holds of a verifier key (C2SP signed-note): the public key, and the bytes behind each key hash."""
+    name, key_hash, key = vkey.split("+", 2)
+    raw = base64.b64decode(key)
+    assert raw[0] == kind
+    lines = (line.removeprefix("— ").rsplit(" ", 1) for line in note.partition("\n\n")[2].splitlines())
+    blobs = (base64.b64decode(text) for who, text in lines if who == name)
+    return raw[1:], [blob[4:] for blob in blobs if blob[:4].hex() == key_hash]
+
+
+def signed_body(note):
+    return (note.partition("\n\n")[0] + "\n").encode()
+
+
+def check_checkpoint(name, note, trust, found):
+    """Size, root, and the key ids of the trusted log that signed."""
+    origin, size, root = signed_body(note).decode().split("\n")[:3]
     signers = set()
-    for vkey in (line.split()[1] for line in (trust or {"policy": ""})["policy"].splitlines() if line.startswith("log ")):
-        name, key_hash, key = vkey.split("+", 2)
-        raw = base64.b64decode(key)
-        assert raw[0] == 1 and origin == name == trust["origin"]
-        for line in signatures.splitlines():
-            who, text = line.removeprefix("— ").rsplit(" ", 1)
-            blob = base64.b64decode(text)
-            if who == name and blob[:4].hex() == key_hash and verified(raw[1:], (body + "\n").encode(), blob[4:]):
-                signers.add(hashlib.sha256(raw[1:]).digest())
+    for vkey, *_ in policy_lines(trust, "log"):
+        assert origin == vkey.split("+")[0] == trust["origin"]
+        public, signatures = signed_by(note, vkey, 1)
+        if any(verified(public, signed_body(note), signature) for signature in signatures):
+            signers.add(hashlib.sha256(public).digest())
     if trust and not signers:
-        found("ledger/checkpoint", "checkpoint-signature", "no signature of the trusted log key")
+        found(name, "checkpoint-signature", "no signature of the trusted log key")
     return int(size), base64.b64decode(root), signers
+
+
+def cosigned(note, trust, until):
+    """The policy's witnesses that have cosigned a note (C2SP tlog-cosignature 0x04), of several lines by the first;
+    `until` gives the largest size that a key may sign."""
+    names, size = set(), int(signed_body(note).split(b"\n")[1])
+    for name, vkey, *_ in policy_lines(trust, "witness"):
+        public, signatures = signed_by(note, vkey, 4)
+        for blob in signatures[:1]:
+            time_s = int.from_bytes(blob[:8], "big")
+            head = f"cosignature/v1\ntime {time_s}\n".encode()
+            good = len(blob) == 72 and time_s < 2**63 and verified(public, head + signed_body(note), blob[8:])
+            if good and size <= until(hashlib.sha256(public).digest()):
+                names.add(name)
+    return names
+
+
+def quorum_met(trust, names):
+    """Whether these witnesses are enough for the policy."""
+    there = {"none", *names}
+    for group, least, *members in policy_lines(trust, "group"):
+        least = {"any": 1, "all": len(members)}.get(least) or int(least)
+        if sum(member in there for member in members) >= least:
+            there.add(group)
+    return all(who in there for who, in policy_lines(trust, "quorum"))
+
+
+def check_cosigned(folder, newest, hashes, trust, retired, found):
+    """Entries that count for readers: those under the newest checkpoint that the quorum has cosigned, which is the log's own
+    checkpoint or the note beside the log (formats.md, which checkpoint counts)."""
+    name, counted, notes = "ledger.cosigned", 0, [newest]
+    path = folder / name
+    if path.is_file():
+        note = path.read_text()
+        size, root, _ = check_checkpoint(name, note, trust, found)
+        if size > len(hashes) or tree_root(hashes[:size]) != root:
+            found(name, "fork", "the log does not begin with what the witnesses have seen")
+        else:
+            notes.append(note)
+    for note in notes:
+        if quorum_met(trust, cosigned(note, trust, lambda key: retired.until("witness", key))):
+            counted = max(counted, int(signed_body(note).split(b"\n")[1]))
+    return counted
 
 
 def anchored_by(folder, n, event, found):
@@ -316,13 +375,14 @@ def anchored_by(folder, n, event, found):
 
 def check_ledger(folder, chains, trust, found):
     ledger = folder / "ledger"
-    size, root, signers = check_checkpoint((ledger / "checkpoint").read_text(), trust, found)
+    newest = (ledger / "checkpoint").read_text()
+    size, root, signers = check_checkpoint("ledger/checkpoint", newest, trust, found)
     entries = read_entries(ledger, size)
     hashes = [leaf_hash(e) for e in entries]
     check_tiles(ledger, hashes, found)
     if tree_root(hashes) != root:
         found("ledger/checkpoint", "log-root", "the entries do not give this root")
-    keys, heads, heights, batch = trusted_keys(folder, trust), {}, [], []
+    keys, heads, places, heights, batch = trusted_keys(folder, trust), {}, {}, [], []
     previous, retired, changes = bytes(32), Retired(trust), []
     for n, entry in enumerate(entries):
         event, kid, state = check_entry(entry, keys)
@@ -351,26 +411,29 @@ def check_ledger(folder, chains, trust, found):
         else:
             batch.append(hashes[n])
         for tag_, digest in anchored_by(folder, n, event, found):
+            places.setdefault(tag_, n)
             if heads.setdefault(tag_, digest) != digest:
                 found(f"ledger entry {n}", "fork", "two digests under one tag")
     if batch:
         found("ledger/checkpoint", "log-root", "a batch without its block")
     if signers and all(size > retired.until("log", key) for key in signers):
         found("ledger/checkpoint", "checkpoint-signature", "the log key that signed it was retired before")
+    counted = check_cosigned(folder, newest, hashes, trust, retired, found)
     anchored, known = 0, set()
     for did, chain in chains.items():
-        newest = -1
+        last = -1
         for link in chain:
             t = tag(did, link.index)
             if t in heads:
                 known.add(t)
-                newest = link.index
+                if places[t] < counted:
+                    last = link.index
                 if heads[t] != link.digest:
                     found(object_name(did, link.index), "fork", "the ledger anchors another digest")
-        anchored += newest == len(chain) - 1
+        anchored += last == len(chain) - 1
     for _ in set(heads) - known:
         found("links", "rollback", "the ledger anchors a head that the links do not have")
-    return len(entries), anchored
+    return len(entries), anchored, counted
 
 
 def check_trail(folder, found):
@@ -396,9 +459,10 @@ def check(folder, trust=None):
     for path in (folder / "chunks").rglob("*"):
         if path.is_file() and str(path.relative_to(folder)) not in named:
             found(str(path.relative_to(folder)), "extra-file", "")
-    entries, anchored = check_ledger(folder, chains, trust, found)
+    entries, anchored, counted = check_ledger(folder, chains, trust, found)
     check_trail(folder, found)
-    return {"findings": findings, "chunks": len(named), "entries": entries, "anchored": anchored, "streams": len(chains)}
+    return {"findings": findings, "chunks": len(named), "entries": entries, "counted": counted, "anchored": anchored,
+            "streams": len(chains)}
 
 
 # ---- what a device was told is durable

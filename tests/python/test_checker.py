@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 import checker
-from conftest import need_shared
+from conftest import ROOT, need_shared
 
 
 def test_digests_agree_with_the_vectors():
@@ -31,6 +31,32 @@ def test_entries_agree_with_the_vectors_and_a_flipped_bit_does_not():
         assert checker.check_entry(raw, keys)[2] == "good"
         assert checker.leaf_hash(raw).hex() == entry["leaf_hash"]
         assert checker.check_entry(raw[:-1] + bytes([raw[-1] ^ 1]), keys)[2] == "bad"
+
+
+def test_cosignatures_agree_with_the_vectors_and_quorums_are_counted():
+    golden = json.loads((ROOT / "anchor/chain/tests/golden/cosignatures.json").read_text())
+    lines = [f"witness w{n} {one['vkey']}" for n, one in enumerate(golden["cosignatures"])]
+    note = golden["checkpoint"] + "".join(one["line"] for one in golden["cosignatures"])
+
+    def who(note, until=lambda key: 2**64):
+        return checker.cosigned(note, {"policy": "\n".join(lines)}, until)
+
+    def met(names, *groups):
+        return checker.quorum_met({"policy": "\n".join([*lines, *groups])}, names)
+
+    assert who(note) == {"w0", "w1", "w2"} and who(golden["checkpoint"]) == set()
+    # Another checkpoint, another time, a key that may sign less.
+    assert who(note.replace("\n3\n", "\n4\n")) == set()
+    line = golden["cosignatures"][0]["line"]
+    assert who(note.replace(line, line.replace("AABkGFDL", "AABkGFDM"))) == {"w1", "w2"}
+    gone = hashlib.sha256(checker.signed_by(note, golden["cosignatures"][1]["vkey"], 4)[0]).digest()
+    assert who(note, lambda key: 2 if key == gone else 3) == {"w0", "w2"}
+    for least, enough in (("any", 1), ("2", 2), ("all", 3)):
+        group = (f"group g {least} w0 w1 w2", "quorum g")
+        assert [met({f"w{n}" for n in range(k)}, *group) for k in range(4)] == [k >= enough for k in range(4)]
+    nested = ("group a any w0 w1", "group b all a w2", "quorum b")
+    assert met({"w1", "w2"}, *nested) and not met({"w0", "w1"}, *nested)
+    assert met(set(), "quorum none") and not met(set(), "quorum w0") and met({"w0"}, "quorum w0")
 
 
 def test_a_damaged_journal_is_refused(tmp_path):

@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+import checker
 from conftest import BIN, Server, party, run, sim, trust, wait_until
 from ports import free_port
 
@@ -148,6 +149,18 @@ def test_a_receipt_counts_when_two_of_two_witnesses_have_seen_it(ward):
     w.witnesses[1].end()
     seen = size(checkpoint(w.server))
     w.server.stop()
+    # The independent checker counts the same, and sees a note of the witnesses that the log does not begin with.
+    theirs = json.loads(both.read_text())
+    kept = w.server.folder / "ledger.cosigned"
+    report = checker.check(w.server.folder, theirs)
+    assert not report["findings"] and report["anchored"] == 1
+    assert report["entries"] > report["counted"] == size(kept.read_text()) > 0
+    other = json.loads(json.dumps(theirs).replace(" 2 w1 w2", " all w1 w2 w3"))
+    assert "w3" in other["policy"] and checker.check(w.server.folder, other)["counted"] == 0
+    note = kept.read_text()
+    kept.write_text(note.replace(f"\n{size(note)}\n", f"\n{size(note) - 1}\n", 1))
+    assert {f["code"] for f in checker.check(w.server.folder, theirs)["findings"]} == {"checkpoint-signature", "fork"}
+    kept.write_text(note)
     w.server.start()
     send(w)
     w.server.stop()
