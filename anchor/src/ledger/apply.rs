@@ -34,12 +34,9 @@ pub(super) fn apply(
     // here leaves the pending form; the next start comes here again.
     let (after, made) = batch.grow(tree)?;
 
-    // Bundles, then tiles, each written aside, synced, renamed, its directory synced. A crash between
-    // two of them leaves tiles that no checkpoint covers: nobody is told of them, and the next start
-    // writes the same bytes over them. They cannot become wrong, because the pending form fixes them.
-    for file in &made {
-        files.put_tile(file)?;
-    }
+    // Bundles and tiles. A crash here leaves some that no checkpoint covers, torn ones too: nobody is told
+    // of them, and the next start writes the same bytes over them, because the pending form fixes them.
+    files.put_tiles(&made)?;
 
     // Only now a signature exists that says so. Ed25519 is deterministic: after a crash the same size
     // and root are signed to the same bytes, so there are never two checkpoints of one size.
@@ -50,9 +47,9 @@ pub(super) fn apply(
     };
     let text = checkpoint.sign(&log.sign)?;
 
-    // A crash before the rename is durable leaves the old checkpoint and the pending form: the batch is
-    // finished at the start, its submitters submit again and get the same indexes. A crash after it
-    // leaves the new one, with everything under it synced: the pending form is then history.
+    // A crash leaves the old checkpoint or this one. With the old one the next start finishes the pending
+    // batch and signs these bytes again: what submitters are told from here on is so after any crash. The
+    // name is durable before the next pending form is, which takes the place of this one.
     files.put_checkpoint(&text)?;
 
     let is_full = |file: &TileFile| u64::from(file.tile.width()) == TILE_WIDTH;

@@ -69,10 +69,22 @@ impl Files {
             .map_err(|_| Failure::damaged("ledger/checkpoint is not text"))
     }
 
+    /// Puts a checkpoint in place of the old one. A crash leaves the old or the new one, until
+    /// [`Self::settle_checkpoint`].
     pub(crate) fn put_checkpoint(&self, text: &str) -> Outcome<()> {
         let path = self.dir.join("checkpoint");
-        seams::write_atomic(&*self.disk, &path, text.as_bytes())
-            .map_err(|e| Failure::os("write ledger/checkpoint", &e))
+        let put = || {
+            let (tmp, mut file) = seams::write_aside(&*self.disk, &path, text.as_bytes())?;
+            file.sync()?;
+            self.disk.rename(&tmp, &path)
+        };
+        put().map_err(|e| Failure::os("write ledger/checkpoint", &e))
+    }
+
+    /// From here on a crash leaves the checkpoint that was put last.
+    pub(crate) fn settle_checkpoint(&self) -> Outcome<()> {
+        let settled = self.disk.sync_dir(&self.dir);
+        settled.map_err(|e| Failure::os("sync ledger/", &e))
     }
 
     /// A tile or bundle of exactly this width; none if neither it nor the full one is there.
@@ -171,20 +183,30 @@ impl Files {
         Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
     }
 
-    /// Writes a tile so that a crash leaves it whole or absent. Written again, it is the same bytes.
-    pub(crate) fn put_tile(&self, file: &TileFile) -> Outcome<()> {
-        let name = tree::path(&file.tile);
-        let path = self.dir.join(&name);
-        let done = self
-            .make_parent(&path)
-            .and_then(|()| seams::write_atomic(&*self.disk, &path, &file.bytes));
-        done.map_err(|e| Failure::os(format_args!("write ledger/{name}"), &e))
+    /// Writes tiles; afterwards all of them are durable. A crash meanwhile leaves any of them absent, torn or
+    /// whole: whoever calls has what makes them again, and lets nobody read them before. All are renamed before
+    /// the first is synced, so that a file system with a journal commits once, not twice a tile.
+    pub(crate) fn put_tiles(&self, tiles: &[TileFile]) -> Outcome<()> {
+        let (mut open, mut dirs) = (Vec::new(), BTreeSet::new());
+        for tile in tiles {
+            let path = self.dir.join(tree::path(&tile.tile));
+            let mut put = || {
+                let dir = path.parent().unwrap_or(&self.dir);
+                self.make(dir)?;
+                let (tmp, file) = seams::write_aside(&*self.disk, &path, &tile.bytes)?;
+                self.disk.rename(&tmp, &path)?;
+                open.push(file);
+                dirs.insert(dir.to_owned());
+                Ok(())
+            };
+            put().map_err(|e: io::Error| Failure::os(path.display(), &e))?;
+        }
+        let files = open.iter_mut().try_for_each(|file| file.sync());
+        let synced = files.and_then(|()| dirs.iter().try_for_each(|dir| self.disk.sync_dir(dir)));
+        synced.map_err(|e| Failure::os("sync the tiles of the ledger", &e))
     }
 
-    fn make_parent(&self, path: &Path) -> io::Result<()> {
-        let Some(dir) = path.parent() else {
-            return Ok(());
-        };
+    fn make(&self, dir: &Path) -> io::Result<()> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.contains(dir) {
             return Ok(());

@@ -8,8 +8,9 @@
 //!   4 answer every submitter with its leaf index
 //! ```
 //!
-//! A submitter is answered only after the checkpoint that covers its entry is durable; submitted again,
-//! the same bytes get the same index. The start reads the entries that no run of the index covers (all of
+//! A submitter is answered only after the checkpoint that covers its entry outlives any crash: it is on the disk, or
+//! its batch is, of which the start makes the same bytes (decision 45); submitted again, the same bytes get the same
+//! index. The start reads the entries that no run of the index covers (all of
 //! them where there is none), compares every tile over them, recomputes the root, and finishes a pending batch
 //! through the same `apply`. Older entries and tiles are checked against the root when they are read.
 

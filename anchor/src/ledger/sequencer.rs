@@ -210,8 +210,6 @@ impl Sequencer {
             ahead.append(event::leaf_hash(block), &event::decode(block)?.event, None);
         }
 
-        // A crash or a failure here leaves the old pending form, which is history, or this one. Nothing
-        // is signed yet and nobody was answered, so either start is right.
         put_pending(&self.shelf.files, &self.pending, &batch)?;
 
         let applied = apply(
@@ -222,7 +220,7 @@ impl Sequencer {
             &self.keys.log,
         )?;
 
-        // Durable; now readers may see it, then submitters may be told.
+        // No crash takes it back; now readers may see it, then submitters may be told.
         let watches = self.watches.read().unwrap_or_else(PoisonError::into_inner);
         watches.iter().for_each(|watch| watch(&applied.text));
         drop(watches);
@@ -234,6 +232,8 @@ impl Sequencer {
         drop(view);
         self.tree = applied.tree;
         if many {
+            // A run that ends beyond the checkpoint would not be believed.
+            self.shelf.files.settle_checkpoint()?;
             self.write_index();
         }
         self.metrics
@@ -241,8 +241,8 @@ impl Sequencer {
             .observe(seconds(self.clock.mono_ns().saturating_sub(began)));
         self.show();
 
-        // Full tiles stand under a durable checkpoint; their partial ones are no longer needed. What is
-        // left behind here is only space.
+        // Whoever wants the partial one of a full tile takes the beginning of that. What is left behind here is
+        // only space.
         for file in &applied.full {
             if let Err(e) = self.shelf.files.remove_partials(&file.tile) {
                 tracing::warn!("ledger: partial tiles stay: {e}");
@@ -293,9 +293,17 @@ fn unknown(e: &Failure) -> Failure {
     ))
 }
 
+/// A crash or a failure here leaves the old pending form, whose checkpoint is then durable, or this one. Nothing is
+/// signed yet and nobody was answered, so either start is right.
 fn put_pending(files: &Files, path: &std::path::Path, batch: &Batch) -> Outcome<()> {
-    seams::write_atomic(&*files.disk, path, &batch.encode()?)
-        .map_err(|e| Failure::os("write the pending batch", &e))
+    let os = |e: std::io::Error| Failure::os("write the pending batch", &e);
+    let (tmp, mut file) = seams::write_aside(&*files.disk, path, &batch.encode()?).map_err(os)?;
+    file.sync().map_err(os)?;
+    // Behind a sync, which has committed the name of the checkpoint too where there is a journal: little is left to do.
+    files.settle_checkpoint()?;
+    files.disk.rename(&tmp, path).map_err(os)?;
+    let dir = path.parent().unwrap_or(path);
+    files.disk.sync_dir(dir).map_err(os)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric in seconds")]

@@ -115,6 +115,25 @@ pub trait DiskFile: Send + Sync {
 /// # Errors
 /// Those of the disk; the old content is then still there.
 pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (tmp, mut file) = write_aside(disk, path, bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&tmp, path)?;
+    match path.parent() {
+        Some(dir) => disk.sync_dir(dir),
+        None => Ok(()),
+    }
+}
+
+/// Writes `{path}.tmp`, over what a crash may have left of it; its name, and the file, which is not synced.
+///
+/// # Errors
+/// Those of the disk.
+pub fn write_aside(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+) -> io::Result<(PathBuf, Box<dyn DiskFile>)> {
     let mut tmp = path.as_os_str().to_owned();
     tmp.push(".tmp");
     let tmp = PathBuf::from(tmp);
@@ -124,11 +143,5 @@ pub fn write_atomic(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()
     }
     let mut file = disk.create_new(&tmp)?;
     file.write_all_at(bytes, 0)?;
-    file.sync()?;
-    drop(file);
-    disk.rename(&tmp, path)?;
-    match path.parent() {
-        Some(dir) => disk.sync_dir(dir),
-        None => Ok(()),
-    }
+    Ok((tmp, file))
 }
