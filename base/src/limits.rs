@@ -324,6 +324,8 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Links in one proof or listing.
 pub const LINKS_MAX: usize = 100_000;
+/// Proofs that are joined in one text.
+pub const JOINED_PROOFS_MAX: usize = 1000;
 /// Rows of one answer.
 pub const ANSWER_ROWS_MAX: u64 = 50_000_000;
 /// Sessions in the directory.

@@ -10,7 +10,7 @@ mod report;
 mod session;
 
 pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
-pub use offline::{CompletionsArgs, ManArgs, RebuildArgs, RotateArgs};
+pub use offline::{CompletionsArgs, JoinArgs, ManArgs, RebuildArgs, RotateArgs};
 pub use report::{ReportArgs, TrailArgs, TrailFormat};
 pub use session::{
     GrantArgs, InventoryCommand, InventoryKeyArgs, InventoryPutArgs, SessionCommand,
@@ -79,6 +79,12 @@ pub enum Command {
         Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven"
     )]
     Verify(VerifyArgs),
+    /// Puts several proofs into one file, with what they share in it once; `verify` reads it.
+    #[command(
+        after_help = "Example:  chordae join bed-1.proof.json bed-2.proof.json --out both.json\n\
+        \x20         chordae verify both.json --answer bed-1.csv --answer bed-2.csv --trust trust.json"
+    )]
+    Join(JoinArgs),
     /// What of a span is there, what is missing and why: a signed page that can be cited.
     #[command(
         after_help = "Example:  chordae report DID --from 2026-11-20T10:00:00Z --to 2026-11-20T12:00:00Z \
@@ -477,9 +483,9 @@ pub struct PullArgs {
 pub struct VerifyArgs {
     /// Data folder, chunk file, report or proof bundle.
     pub path: PathBuf,
-    /// The answer that a proof bundle is for, in any format that pull writes.
+    /// The answer that a proof bundle is for, in any format that pull writes; once for each of joined proofs, in their order.
     #[arg(long)]
-    pub answer: Option<PathBuf>,
+    pub answer: Vec<PathBuf>,
     /// Trust file; without one no verdict is better than `unanchored`.
     #[arg(long)]
     pub trust: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod device;
 mod gateway;
 pub mod init;
 mod inventory;
+mod join;
 pub(crate) mod key;
 mod manager;
 mod manual;
@@ -59,6 +60,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Inventory(args) => inventory::run(args).await,
         Command::Pull(args) => pull::run(&args).await,
         Command::Verify(args) => verify::run(&args),
+        Command::Join(args) => join::run(&args),
         Command::Rebuild(args) => rebuild::run(&args),
         Command::Report(args) => report::run(&args).await,
         Command::Trail(args) => trail::run(&args).await,

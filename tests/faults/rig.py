@@ -290,7 +290,8 @@ class PowerDisk:
         return answer
 
     def cut(self, op="any", place="-", n=1, when="before"):
-        self.say(f"cut {op} {place} {n} {when}")
+        # The root of the file system has no name.
+        self.say(f"cut {op} {place or '-'} {n} {when}")
 
     def wait(self, seconds):
         """What the power was cut at, or None."""

@@ -22,6 +22,7 @@ use crate::{
     pages::{self, PageDigests},
 };
 
+pub mod joined;
 mod verify;
 
 pub use verify::{AnswerRows, Asked, BundleVerdict, KnownChunk, Verdict, verify, verify_metadata};
@@ -114,18 +115,22 @@ impl ProofBundle {
     pub fn parse(text: &str) -> Outcome<Self> {
         let bundle: Self = serde_json::from_str(text)
             .map_err(|e| Failure::bad_input(format!("not a proof bundle: {e}")))?;
-        if bundle.v != 1 {
+        bundle.checked()
+    }
+
+    fn checked(self) -> Outcome<Self> {
+        if self.v != 1 {
             return Err(Failure::bad_input(format!(
                 "proof bundle of version {}; this program reads version 1",
-                bundle.v
+                self.v
             )));
         }
-        if bundle.links.len() > limits::LINKS_MAX || bundle.chunks.len() > bundle.links.len() {
+        if self.links.len() > limits::LINKS_MAX || self.chunks.len() > self.links.len() {
             return Err(Failure::bad_input(
                 "proof bundle: more than 100000 links, or more chunks than links",
             ));
         }
-        Ok(bundle)
+        Ok(self)
     }
 
     /// The window.

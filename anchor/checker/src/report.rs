@@ -60,6 +60,27 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of nothing at all, to be added to.
+    pub fn of_nothing() -> Self {
+        Self {
+            v: 1,
+            verdict: Verdict::Ok,
+            streams: Vec::new(),
+            findings: Vec::new(),
+            fresh_ms: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Adds a report on something else: the worse verdict, and everything wrong with either.
+    pub fn add(&mut self, other: Self) {
+        self.verdict = self.verdict.max(other.verdict);
+        self.streams.extend(other.streams);
+        self.streams.sort_by_key(|stream| stream.did);
+        self.findings.extend(other.findings);
+        self.notes.extend(other.notes);
+    }
+
     /// The report as one line of JSON.
     pub fn to_json(&self) -> String {
         // Strings, numbers and enums: nothing in it can fail to be written.

@@ -39,6 +39,17 @@ pub struct RebuildArgs {
     pub json: bool,
 }
 
+/// `chordae join`.
+#[derive(Debug, Clone, Args)]
+pub struct JoinArgs {
+    /// Proof bundles, as `pull --proof` writes them.
+    #[arg(required = true)]
+    pub proofs: Vec<PathBuf>,
+    /// The file for all of them.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
 /// `chordae completions`.
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {

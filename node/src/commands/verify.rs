@@ -1,6 +1,10 @@
 //! `chordae verify` and `chordae tamper`: the checker, and what it must catch. Offline.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use chordae_base::{
@@ -10,7 +14,11 @@ use chordae_base::{
         real::{OsClock, OsDisk},
     },
 };
-use chordae_chain::{bundle::ProofBundle, report::looks_like, trust::TrustFile};
+use chordae_chain::{
+    bundle::{ProofBundle, joined},
+    report::looks_like,
+    trust::TrustFile,
+};
 use chordae_checker::{self as checker, CheckOptions, Kind, Progress, Report};
 use chordae_query::formats::{self, Format};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,7 +32,7 @@ use crate::{Verdict, cli};
 
 pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
     let trust = args.trust.as_deref().map(read_trust).transpose()?;
-    let report = check(&args.path, args.answer.as_deref(), trust.as_ref())?;
+    let report = check(&args.path, &args.answer, trust.as_ref())?;
     if args.json {
         say(report.to_json());
     } else {
@@ -48,12 +56,14 @@ pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
     })
 }
 
-fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outcome<Report> {
+fn read(path: &Path, max: u64) -> Outcome<Vec<u8>> {
+    OsDisk
+        .read(path, max)
+        .map_err(|e| Failure::os(format!("read {}", path.display()), &e))
+}
+
+fn check(path: &Path, answers: &[PathBuf], trust: Option<&TrustFile>) -> Outcome<Report> {
     let disk = OsDisk;
-    let read = |path: &Path, max| {
-        disk.read(path, max)
-            .map_err(|e| Failure::os(format!("read {}", path.display()), &e))
-    };
     match checker::kind_of(&disk, path)? {
         Kind::Folder => folder(&disk, path, trust),
         Kind::Chunk => Ok(checker::check_chunk(
@@ -62,29 +72,50 @@ fn check(path: &Path, answer: Option<&Path>, trust: Option<&TrustFile>) -> Outco
         )),
         Kind::Other => {
             let text = String::from_utf8(read(path, limits::REPORT_BYTES_MAX)?).ok();
-            match (text, answer) {
-                (Some(text), None) if looks_like(&text) => report::check(&text, trust),
-                (_, None) => Err(Failure::bad_input(format!(
+            match (text, answers) {
+                (Some(text), []) if looks_like(&text) => report::check(&text, trust),
+                (_, []) => Err(Failure::bad_input(format!(
                     "{} is neither a data folder, a chunk nor a report; if it is a proof bundle, name its answer with --answer",
                     path.display()
                 ))),
-                (None, Some(_)) => Err(Failure::bad_input("the proof bundle is not text")),
-                (Some(text), Some(answer)) => {
-                    let bytes = Bytes::from(read(answer, limits::ANSWER_BYTES_MAX)?);
-                    judge(&ProofBundle::parse(&text)?, bytes, answer, trust)
+                (None, _) => Err(Failure::bad_input("the proof bundle is not text")),
+                (Some(text), answers) if joined::is_joined(&text) => {
+                    judge_each(&joined::parse(&text)?, answers, trust)
                 }
+                (Some(text), [answer]) => judge(&ProofBundle::parse(&text)?, answer, trust),
+                _ => Err(Failure::bad_input("a proof bundle is for one answer")),
             }
         }
     }
 }
 
-/// Judges an answer in whatever format it is.
-fn judge(
-    bundle: &ProofBundle,
-    bytes: Bytes,
-    name: &Path,
+/// Judges the answers of joined proofs, each named by its file.
+fn judge_each(
+    bundles: &[ProofBundle],
+    answers: &[PathBuf],
     trust: Option<&TrustFile>,
 ) -> Outcome<Report> {
+    if bundles.len() != answers.len() {
+        return Err(Failure::bad_input(format!(
+            "these are {} proofs, and {} answers are named: name that of each with --answer, in the order in which they were joined",
+            bundles.len(),
+            answers.len()
+        )));
+    }
+    let mut all = Report::of_nothing();
+    for (bundle, answer) in bundles.iter().zip(answers) {
+        let mut report = judge(bundle, answer, trust)?;
+        for finding in &mut report.findings {
+            finding.object = format!("{}: {}", answer.display(), finding.object);
+        }
+        all.add(report);
+    }
+    Ok(all)
+}
+
+/// Judges an answer in whatever format it is.
+fn judge(bundle: &ProofBundle, name: &Path, trust: Option<&TrustFile>) -> Outcome<Report> {
+    let bytes = Bytes::from(read(name, limits::ANSWER_BYTES_MAX)?);
     let format = formats::sniff(&bytes)
         .ok_or_else(|| Failure::bad_input(format!("{} is in no format of ours", name.display())))?;
     let rows = rows_of(format, &bytes);

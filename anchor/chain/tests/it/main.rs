@@ -15,6 +15,7 @@ mod event_formats;
 mod fresh;
 mod golden_meta;
 mod inventory_formats;
+mod joined;
 mod key_independence;
 mod party_formats;
 mod policies;
