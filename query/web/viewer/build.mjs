@@ -6,16 +6,23 @@ import { build } from "esbuild";
 
 const out = process.argv[2] ?? fileURLToPath(new URL("../dist/", import.meta.url));
 const src = (name) => fileURLToPath(new URL(`src/${name}`, import.meta.url));
-
-mkdirSync(out, { recursive: true });
-await build({
-  entryPoints: { viewer: src("ui/app.ts"), judge: src("net/worker.ts") },
-  outdir: out,
+const common = {
   bundle: true,
-  format: "esm",
   target: ["chrome137", "firefox130", "safari17"],
   minify: true,
   legalComments: "eof",
   logLevel: "warning",
+};
+
+mkdirSync(out, { recursive: true });
+await build({
+  ...common,
+  entryPoints: [
+    { in: src("ui/app.ts"), out: "viewer" },
+    { in: src("net/worker.ts"), out: "judge" },
+    { in: src("ui/viewer.css"), out: "viewer" },
+  ],
+  outdir: out,
+  format: "esm",
 });
-for (const name of ["index.html", "viewer.css", "icon.svg"]) copyFileSync(src(`ui/${name}`), `${out}/${name}`);
+for (const name of ["index.html", "icon.svg"]) copyFileSync(src(`ui/${name}`), `${out}/${name}`);

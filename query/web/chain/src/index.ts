@@ -7,7 +7,7 @@
  * It asks nobody and keeps nothing. Readers throw {@link BadInput}; `verify` throws nothing, it tells findings.
  */
 
-export { BadInput } from "./bytes.js";
+export { BadInput, hex } from "./bytes.js";
 export { type ProofBundle, parse as parseBundle } from "./bundle.js";
 export { type Checkpoint } from "./checkpoint.js";
 export { type SignedEvent, decode as decodeEvent, signedBy } from "./event.js";
@@ -17,6 +17,7 @@ export { type PublicIdentity, keyId, verifyStrict } from "./keys.js";
 export { type Link, decode as decodeLink, objectName, parseDid } from "./link.js";
 export { type Tree, consistent, included, leafHash } from "./merkle.js";
 export { type ChunkMeta, type Lead, parse as parseMeta } from "./meta.js";
+export { type NoteKey } from "./note.js";
 export { NO_VALUE } from "./pages.js";
 export { type Opened, type Policy, open as openCheckpoint, parse as parsePolicy } from "./policy.js";
 export { type Receipt, verify as verifyReceipt } from "./receipt.js";

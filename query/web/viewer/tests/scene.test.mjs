@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { UNKNOWN, cut } from "../build/net/part.js";
 import { COLOURS } from "../build/ui/colours.js";
-import { seen } from "../build/ui/scene.js";
+import { seen } from "../build/ui/seen.js";
 import { text } from "./common.mjs";
 
 const T = Date.parse("2026-11-29T12:00:00Z");
@@ -76,7 +76,7 @@ function contrast(a, b) {
 }
 
 test("words can be read on their ground, and the trace on its grid", () => {
-  const css = text("query/web/viewer/src/ui/viewer.css");
+  const css = text("query/web/viewer/src/ui/badge.css");
   const badges = [...css.matchAll(/^\.(green|amber|red|grey) \{ background: (#\w+); color: (#\w+);/gm)];
   assert.equal(badges.length, 4);
   for (const [, name, ground, words] of badges) assert.ok(contrast(ground, words) >= 4.5, name);

@@ -14,7 +14,7 @@ import {
 import { type Quality, type Run, bands, gapsOf } from "../core/gaps.js";
 import { bucketOf } from "../core/tiles.js";
 import { type Span, msOf } from "../core/time.js";
-import { type Claim, type LeadPart, type Part, type Proof, type Question, UNKNOWN, bare } from "./part.js";
+import { type Claim, type LeadPart, type Part, type Proof, type Question, UNKNOWN, bare, wrong } from "./part.js";
 import { type Rows, readRows } from "./rows.js";
 
 /** How far the server's clock may lie behind ours before an answer up to its now counts as cut short. */
@@ -76,6 +76,17 @@ export function judgeMetadata(bundleText: string, asked: Question, trustText: st
   return { qualities: bands(known.map(({ meta }) => qualityOf(meta))), proof: { ...proof, standing } };
 }
 
+/** What a judge says; input that cannot be read, or is not what was asked for, is a mismatch as well. */
+export function orWrong<T>(asked: Question, judge: () => T): T | Part {
+  try {
+    return judge();
+  } catch (e) {
+    if (!(e instanceof BadInput)) throw e;
+    const window = { from: msOf(asked.fromNs), until: msOf(asked.untilNs) };
+    return wrong(window, { object: "answer", code: "metadata", detail: e.message });
+  }
+}
+
 let last: { text: string; trust: TrustFile } | undefined;
 
 /** The trust file, read once. */
@@ -103,11 +114,11 @@ function metasOf(bundle: ProofBundle): ChunkMeta[] {
 
 /** A proof is about codes; a clinician reads millivolts: what the answer says of them must be what its chunks say. */
 function scales(rows: Rows, metas: ChunkMeta[]): Finding[] {
-  const wrong = (name: string, claim: Claim | null) =>
+  const differs = (name: string, claim: Claim | null) =>
     metas
       .flatMap((meta) => meta.leads.filter((lead) => lead.name === name))
       .some((l) => l.gain !== claim?.gain || l.baseline !== claim.baseline || l.unit !== claim.unit);
-  const other = rows.leads.filter((name, i) => wrong(name, rows.claims[i] ?? null));
+  const other = rows.leads.filter((name, i) => differs(name, rows.claims[i] ?? null));
   const detail = (name: string) => `the scale of lead ${name} is not that of its chunks`;
   return other.map((name) => ({ object: "answer", code: "metadata", detail: detail(name) }));
 }

@@ -3,7 +3,7 @@
  * Request tokens are signed here (docs/FORMATS.md 8).
  */
 
-import { BadInput } from "chordae-chain";
+import { BadInput, hex } from "chordae-chain";
 
 const FILE_MAX = 4096;
 /** How long a token counts; the server takes at most 300 s. */
@@ -63,8 +63,4 @@ export async function token(keys: Keys, request: Request, nowMs: number): Promis
 
 function base64url(raw: Uint8Array): string {
   return btoa(String.fromCharCode(...raw)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-function hex(raw: Uint8Array): string {
-  return Array.from(raw, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,9 +1,7 @@
 /** The worker's side: one message, one answer. Everything it knows comes in the message. */
 
-import { BadInput } from "chordae-chain";
-import { msOf } from "../core/time.js";
-import { judgeMetadata, judgeRows, readSummary } from "./judge.js";
-import { type Part, wrong } from "./part.js";
+import { judgeMetadata, judgeRows, orWrong, readSummary } from "./judge.js";
+import { type Part } from "./part.js";
 import { type Work } from "./worker_judge.js";
 
 interface Scope {
@@ -25,7 +23,7 @@ scope.onmessage = ({ data: work }) => {
 };
 
 function done(work: Work): Part | Pick<Part, "qualities" | "proof"> {
-  try {
+  return orWrong<Part | Pick<Part, "qualities" | "proof">>(work.asked, () => {
     switch (work.kind) {
       case "rows":
         return judgeRows(work.answer, work.bundle, work.asked, work.trust);
@@ -34,9 +32,5 @@ function done(work: Work): Part | Pick<Part, "qualities" | "proof"> {
       case "metadata":
         return judgeMetadata(work.bundle, work.asked, work.trust);
     }
-  } catch (e) {
-    if (!(e instanceof BadInput)) throw e;
-    const window = { from: msOf(work.asked.fromNs), until: msOf(work.asked.untilNs) };
-    return wrong(window, { object: "answer", code: "metadata", detail: e.message });
-  }
+  });
 }

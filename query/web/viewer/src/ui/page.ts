@@ -14,6 +14,13 @@ export function make(tag: string, text = "", more: Record<string, string> = {}):
   return made;
 }
 
+/** A list of terms, each with its lines. */
+export function terms(all: Iterable<readonly [string, ...string[]]>): HTMLElement {
+  const list = make("dl");
+  for (const [term, ...lines] of all) list.append(make("dt", term), ...lines.map((line) => make("dd", line)));
+  return list;
+}
+
 /** What this browser keeps between visits: no key, no row. */
 export const KEPT = {
   trust: "chordae trust",

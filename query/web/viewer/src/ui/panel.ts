@@ -6,7 +6,8 @@ import { clock } from "../core/time.js";
 import { type Tile } from "../net/loader.js";
 import { placeSpan } from "../core/tiles.js";
 import { type Scene } from "./scene.js";
-import { el, make } from "./page.js";
+import { type Fact, drawingOf, lacksOf } from "./facts.js";
+import { el, make, terms } from "./page.js";
 
 const FINDINGS_SHOWN = 20;
 
@@ -43,9 +44,7 @@ export class Panel {
     el("badge-word").textContent = now.word;
     el("panel-title").textContent = `${now.sign} ${now.word}`;
     el("panel-title").className = now.colour;
-    const list = make("dl");
-    for (const [term, ...lines] of facts) list.append(make("dt", term), ...lines.map((line) => make("dd", line)));
-    el("panel-body").replaceChildren(make("p", now.sentence), list);
+    el("panel-body").replaceChildren(make("p", now.sentence), terms(facts));
     return now;
   }
 
@@ -71,9 +70,9 @@ export class Panel {
   }
 }
 
-function factsOf(scene: Scene, tiles: readonly Tile[], origin: string): [string, ...string[]][] {
+function factsOf(scene: Scene, tiles: readonly Tile[], origin: string): Fact[] {
   const proofs = tiles.map((tile) => tile.proof);
-  const facts: [string, ...string[]][] = [["Ledger that your trust file names", origin]];
+  const facts: Fact[] = [["Ledger that your trust file names", origin]];
   const findings = tiles.flatMap((tile) => tile.proof.findings.map((f) => `${clock(placeSpan(tile.place).from)}: ${f.object}: ${f.detail} (${f.code})`));
   if (findings.length > 0) facts.push(["What does not match; these rows are not shown", ...findings.slice(0, FINDINGS_SHOWN)]);
   const trouble = new Set(tiles.flatMap((tile) => tile.trouble ?? []));
@@ -83,14 +82,7 @@ function factsOf(scene: Scene, tiles: readonly Tile[], origin: string): [string,
   const sizes = anchored.map((proof) => BigInt(proof.logSize ?? 0));
   const size = sizes.reduce((a, b) => (a > b ? a : b), 0n);
   facts.push(["Chunks recomputed here", `${chunks}, in ${tiles.length} parts of the picture; ${anchored.length} of them lead to the ledger (${size} entries)`]);
-  const unproven = proofs.reduce((n, proof) => n + proof.unprovenRows, 0);
-  if (unproven > 0) facts.push(["Rows that nothing can show yet", `${unproven}: they stand in a page of 10 s that is not whole, at the edge of your grant or of the present`]);
-  const lacks = new Set(proofs.flatMap((proof) => proof.lacks ?? []));
-  if (lacks.size > 0) facts.push(["The log holds it, but its checkpoint lacks", ...lacks]);
-  const gaps = scene.blanks.filter((blank) => blank.kind === "gap");
-  facts.push(["Gaps in the picture", gaps.length === 0 ? "none" : `${gaps.length}, hatched; no line crosses them`]);
-  const clocks = [...new Set(scene.bands.map((band) => band.quality))];
-  if (clocks.length > 0) facts.push(["The device's clock", clocks.join(", ")]);
-  facts.push(["Filter", "none: samples are drawn as they were recorded"]);
+  facts.push(...lacksOf(proofs));
+  facts.push(...drawingOf(scene.blanks.filter((blank) => blank.kind === "gap").length, scene.bands.map((band) => band.quality)));
   return facts;
 }

@@ -32,7 +32,8 @@ import { KEPT, el, make, options, press } from "./page.js";
 import { Panel } from "./panel.js";
 import { listen } from "./pointer.js";
 import { PRINT_DENSITY, PRINT_MM, print, printed } from "./print.js";
-import { type Scene, frameOf, seen, sheetOf } from "./scene.js";
+import { type Scene, frameOf, sheetOf } from "./scene.js";
+import { seen } from "./seen.js";
 
 /** How often the grant is looked at while somebody looks at the picture. */
 const LOOK_EVERY = 5 * SECOND;
