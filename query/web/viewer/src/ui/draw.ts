@@ -17,6 +17,8 @@ const LABEL_APART_PX = 130;
 /** The narrowest that a gap is drawn, so that none is lost in a day. */
 const BLANK_PX_MIN = 2;
 const WORDS_PX_MIN = 60;
+/** What the names of leads take at the left edge. */
+const NAMES_PX = 44;
 
 type Context = CanvasRenderingContext2D;
 
@@ -155,14 +157,15 @@ function label(ctx: Context, scene: Scene, { lead }: Strip, x: number, y: number
 
 function words(ctx: Context, scene: Scene, blank: Blank, x: number, width: number): void {
   if (width < WORDS_PX_MIN * unitOf(scene.sheet)) return;
-  const { top, bottom } = frameOf(scene);
+  const { left, top, bottom } = frameOf(scene);
   const lasts = Number.isFinite(blank.until - blank.from) && blank.kind === "gap" ? ` ${length(blank.until - blank.from)}` : "";
   ctx.font = font(scene, 12, blank.kind === "mismatch" ? "bold" : "");
   ctx.save();
   ctx.beginPath();
   ctx.rect(x, top, width, bottom - top);
   ctx.clip();
-  onGround(ctx, blank.words + lasts, x + 6, (top + bottom) / 2, blank.kind === "mismatch" ? COLOURS.mismatch : COLOURS.text);
+  const beside = x > left ? 6 : NAMES_PX * unitOf(scene.sheet);
+  onGround(ctx, blank.words + lasts, x + beside, (top + bottom) / 2, blank.kind === "mismatch" ? COLOURS.mismatch : COLOURS.text);
   ctx.restore();
 }
 
