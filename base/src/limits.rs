@@ -495,6 +495,13 @@ pub const REPORT_SPAN_NS_MAX: i64 = 31 * 24 * 3600 * SECOND_NS;
 /// Bytes of a report with its evidence.
 pub const REPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+// ---- strips (query/src/strip.rs)
+
+/// Span of a strip: what people look through in lines of ten seconds. The page itself refuses more.
+pub const STRIP_SPAN_NS_MAX: i64 = 600 * SECOND_NS;
+/// Codes (rows times leads) of a strip: ten minutes of twelve leads at 500 Hz, a file of 23 MB.
+pub const STRIP_CODES_MAX: u64 = 12 * 600 * 500;
+
 // ---- the gateway (ingest/src/gateway)
 
 /// Bytes of the spool where nothing else is set.

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 mod device;
 mod offline;
+mod pull;
 mod report;
 mod session;
 
 pub use device::{DeviceAddArgs, DeviceCommand, DeviceCommandArgs, DeviceKindArg, DeviceRenewArgs};
 pub use offline::{CompletionsArgs, JoinArgs, ManArgs, RebuildArgs, RotateArgs};
+pub use pull::{FormatArg, PullArgs};
 pub use report::{ReportArgs, TrailArgs, TrailFormat};
 pub use session::{
     GrantArgs, InventoryCommand, InventoryKeyArgs, InventoryPutArgs, SessionCommand,
@@ -70,10 +72,12 @@ pub enum Command {
     #[command(
         after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
         --from 2026-11-20T10:00:00Z --until 2026-11-20T10:00:10Z --trust trust.json --out ecg.csv --format csv\n\
+        \x20         the same with --out strip.html --format html: one file to send along, which draws the strip and\n\
+        \x20         checks it in any browser, offline; at most 10 minutes; chordae verify strip.html --trust trust.json\n\
         Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven"
     )]
     Pull(PullArgs),
-    /// Checks a data folder, a copy of one, a chunk, a report, or a proof bundle with its answer; offline.
+    /// Checks a data folder, a copy of one, a chunk, a report, a strip, or a proof bundle with its answer; offline.
     #[command(
         after_help = "Example:  chordae verify /var/lib/chordae --trust trust.json\n\
         Exit: 0 verified, 1 could not, 3 damaged or tampered, 4 intact but not proven"
@@ -326,6 +330,12 @@ pub enum TrustCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Prints the keys of a trust file as people compare them: over a telephone, with a letter, with a strip.
+    #[command(after_help = "Example:  chordae trust show trust.json")]
+    Show {
+        /// The trust file.
+        file: PathBuf,
+    },
     /// Says which witnesses must have seen a checkpoint before it counts; the server is stopped meanwhile.
     #[command(
         after_help = "Example:  chordae trust policy --data DIR policy.txt && chordae trust export --data DIR --out trust.json\n\
@@ -418,70 +428,10 @@ pub enum StreamCommand {
     },
 }
 
-/// Formats that `pull` writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatArg {
-    /// Arrow IPC stream.
-    Arrow,
-    /// Parquet.
-    Parquet,
-    /// One line per row.
-    Csv,
-    /// One object, a row a line.
-    Json,
-    /// FHIR R5 Observation, or a Bundle of them.
-    Fhir,
-    /// WFDB record in a zip.
-    Wfdb,
-    /// EDF+.
-    Edf,
-}
-
-/// `chordae pull`.
-#[derive(Debug, Clone, Args)]
-pub struct PullArgs {
-    /// The requester's key file.
-    #[arg(long)]
-    pub key: PathBuf,
-    /// Session id; absent when a patient reads her own stream.
-    #[arg(long)]
-    pub session: Option<String>,
-    /// The stream's did.
-    #[arg(long)]
-    pub stream: String,
-    /// First instant.
-    #[arg(long)]
-    pub from: String,
-    /// First instant after.
-    #[arg(long)]
-    pub until: String,
-    /// Leads; all if absent.
-    #[arg(long, value_delimiter = ',')]
-    pub leads: Option<Vec<String>>,
-    /// Does not widen the window to whole pages; the rows of cut pages cannot be proven.
-    #[arg(long)]
-    pub no_snap: bool,
-    /// Format of the file.
-    #[arg(long, value_enum, default_value_t = FormatArg::Arrow)]
-    pub format: FormatArg,
-    /// Trust file kept from the operator.
-    #[arg(long)]
-    pub trust: Option<PathBuf>,
-    /// File to write.
-    #[arg(long)]
-    pub out: PathBuf,
-    /// Keeps the proof bundle.
-    #[arg(long)]
-    pub proof: Option<PathBuf>,
-    /// Where the server is.
-    #[command(flatten)]
-    pub server: Remote,
-}
-
 /// `chordae verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Data folder, chunk file, report or proof bundle.
+    /// Data folder, chunk file, report, strip or proof bundle.
     pub path: PathBuf,
     /// The answer that a proof bundle is for, in any format that pull writes; once for each of joined proofs, in their order.
     #[arg(long)]

@@ -51,6 +51,7 @@ pub async fn run(cli: Cli) -> Outcome<Verdict> {
         Command::Key(cli::KeyCommand::New { role, name, out }) => key::new(&role, &name, &out),
         Command::Key(cli::KeyCommand::Rotate(args)) => key::rotate(&args),
         Command::Trust(cli::TrustCommand::Export { data, out }) => key::export_trust(&data, &out),
+        Command::Trust(cli::TrustCommand::Show { file }) => key::show_trust(&file),
         Command::Trust(cli::TrustCommand::Policy { data, policy }) => {
             key::policy(&data, policy.as_deref())
         }

@@ -15,4 +15,5 @@ pub mod core;
 pub mod formats;
 pub mod http;
 pub mod metrics;
+pub mod strip;
 pub mod trail;

@@ -3,12 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use chordae_base::{
-    Digest, Failure, Outcome,
+    Digest, Failure, KeyId, Outcome,
     seams::{self, Clock, Entropy, real},
     time::SECOND_NS,
 };
 use chordae_chain::{
-    keys::{Role, SecretKeys},
+    keys::{Role, SecretKeys, key_id},
     token::{self, Claims},
     trust::TrustFile,
 };
@@ -114,6 +114,34 @@ pub(super) fn export_trust(data: &Path, out: &Path) -> Outcome<Verdict> {
     folder::write_public(out, &trust.to_json()?)?;
     say(out.display());
     Ok(Verdict::Done)
+}
+
+/// Prints the keys that a trust file names, one a line, each with its fingerprint.
+pub(super) fn show_trust(file: &Path) -> Outcome<Verdict> {
+    let trust = read_trust(file)?;
+    let policy = trust.policy()?;
+    let (providers, sequencers) = (trust.providers.iter(), trust.sequencers.iter());
+    let parties = providers.map(|who| ("provider", who.name.as_str(), who.sign));
+    let sequencers = sequencers.map(|who| ("sequencer", who.name.as_str(), who.sign));
+    let logs = policy.logs.iter();
+    let logs = logs.map(|log| ("log", log.origin(), log.key()));
+    let witnesses = policy.witnesses.iter();
+    let witnesses = witnesses.map(|w| ("witness", w.name.as_str(), w.witness.key()));
+    for (role, name, key) in parties.chain(logs).chain(witnesses).chain(sequencers) {
+        let kid = key_id(&key);
+        let retired = trust.retired(&kid).map_or_else(String::new, |retired| {
+            format!("  retired at size {} of the log", retired.size)
+        });
+        say(format!("{role} {name}  {}{retired}", fingerprint(&kid)));
+    }
+    Ok(Verdict::Done)
+}
+
+/// A key id in groups of four digits, as strips show it.
+fn fingerprint(kid: &KeyId) -> String {
+    let digits: Vec<char> = kid.to_string().chars().collect();
+    let groups: Vec<String> = digits.chunks(4).map(String::from_iter).collect();
+    groups.join(" ")
 }
 
 /// Puts another policy into the trust file of a data folder, or shows the one in force.

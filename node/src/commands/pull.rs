@@ -1,6 +1,6 @@
 //! `chordae pull`: fetches a window and its proof, verifies, and only then writes the file.
 
-use std::{fs, path::Path};
+use std::{borrow::Cow, fs, path::Path};
 
 use chordae_base::{
     Did, Failure, Outcome, Span,
@@ -24,6 +24,8 @@ use super::{
 };
 use crate::{Verdict, cli, client::Answer, keyfile};
 
+mod strip;
+
 /// How far the server's clock may lie behind ours before an answer up to its now counts as cut short.
 const CLOCK_SKEW_NS: i64 = 60 * SECOND_NS;
 
@@ -33,6 +35,8 @@ pub(crate) struct Pulled {
     pub(crate) answer: bytes::Bytes,
     /// Rows of the answer.
     pub(crate) rows: usize,
+    /// And its leads.
+    pub(crate) leads: usize,
     /// The window that it covers.
     pub(crate) window: Span,
     /// Its proof.
@@ -67,7 +71,8 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
         leads: args.leads.as_deref(),
         snap: !args.no_snap,
         format: match args.format {
-            cli::FormatArg::Arrow => Format::Arrow,
+            // A strip carries its rows as the verifier in it reads them.
+            cli::FormatArg::Arrow | cli::FormatArg::Html => Format::Arrow,
             cli::FormatArg::Parquet => Format::Parquet,
             cli::FormatArg::Csv => Format::Csv,
             cli::FormatArg::Json => Format::Json,
@@ -76,6 +81,10 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
             cli::FormatArg::Edf => Format::Edf,
         },
     };
+    let html = args.format == cli::FormatArg::Html;
+    if html {
+        strip::allowed(window)?;
+    }
     // The trust file in a server's own folder names the origin for the token; it proves nothing.
     let pulled = fetch(&far, &wanted, args.trust.is_some()).await?;
     if args.trust.is_none() {
@@ -86,10 +95,17 @@ pub(super) async fn run(args: &cli::PullArgs) -> Outcome<Verdict> {
     if let Some(path) = &args.proof {
         replace(path, pulled.bundle.to_json()?.as_bytes())?;
     }
-    report(&args.out, &pulled)
+    let file = match html {
+        true => strip::page(&wanted, &pulled, &far.trust)?
+            .into_bytes()
+            .into(),
+        false => Cow::from(&pulled.answer[..]),
+    };
+    report(&args.out, &file, &pulled)
 }
 
-fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
+/// Writes the file, unless something is wrong, and says what is proven.
+fn report(out: &Path, file: &[u8], pulled: &Pulled) -> Outcome<Verdict> {
     let judgement = &pulled.judgement;
     if judgement.verdict == bundle::Verdict::Damaged {
         for finding in &judgement.findings {
@@ -103,7 +119,7 @@ fn report(out: &Path, pulled: &Pulled) -> Outcome<Verdict> {
             judgement.findings.len()
         )));
     }
-    replace(out, &pulled.answer)?;
+    replace(out, file)?;
     say(format!(
         "{}  {} rows  [{}, {})",
         out.display(),
@@ -244,6 +260,7 @@ pub(crate) async fn fetch(far: &Far, wanted: &Wanted<'_>, trusted: bool) -> Outc
     Ok(Pulled {
         answer: answer.body,
         rows: rows.times.len(),
+        leads: rows.leads.len(),
         window,
         bundle,
         judgement,

@@ -8,19 +8,22 @@ use std::{
 
 use bytes::Bytes;
 use chordae_base::{
-    Failure, FailureKind, Outcome, limits,
+    Failure, FailureKind, Outcome, Span, limits,
     seams::{
         Clock, Disk,
         real::{OsClock, OsDisk},
     },
 };
 use chordae_chain::{
-    bundle::{ProofBundle, joined},
+    bundle::{Asked, ProofBundle, joined},
     report::looks_like,
     trust::TrustFile,
 };
 use chordae_checker::{self as checker, CheckOptions, Kind, Progress, Report};
-use chordae_query::formats::{self, Format};
+use chordae_query::{
+    formats::{self, Format},
+    strip::{self, Strip},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
@@ -73,9 +76,10 @@ fn check(path: &Path, answers: &[PathBuf], trust: Option<&TrustFile>) -> Outcome
         Kind::Other => {
             let text = String::from_utf8(read(path, limits::REPORT_BYTES_MAX)?).ok();
             match (text, answers) {
+                (Some(text), []) if strip::looks_like(&text) => carried(&text, trust),
                 (Some(text), []) if looks_like(&text) => report::check(&text, trust),
                 (_, []) => Err(Failure::bad_input(format!(
-                    "{} is neither a data folder, a chunk nor a report; if it is a proof bundle, name its answer with --answer",
+                    "{} is neither a data folder, a chunk, a report nor a strip; if it is a proof bundle, name its answer with --answer",
                     path.display()
                 ))),
                 (None, _) => Err(Failure::bad_input("the proof bundle is not text")),
@@ -124,6 +128,42 @@ fn judge(bundle: &ProofBundle, name: &Path, trust: Option<&TrustFile>) -> Outcom
         Err(e) if format != Format::Csv && e.kind == FailureKind::BadInput => Err(e),
         rows => Ok(checker::check_answer(bundle, rows, trust).report),
     }
+}
+
+/// Judges what a strip carries. The trust file in it counts for nothing: it came with what is being checked.
+fn carried(page: &str, trust: Option<&TrustFile>) -> Outcome<Report> {
+    let (
+        Strip {
+            about,
+            proof,
+            answer,
+            ..
+        },
+        ours,
+    ) = Strip::open(page)?;
+    let bundle = ProofBundle::parse(&proof)?;
+    let rows = rows_of(Format::Arrow, &answer);
+    let rows = rows.and_then(|rows| scales_of(Format::Arrow, &answer, &bundle).map(|()| rows));
+    let asked = Asked {
+        did: Some(about.did),
+        window: Some(Span {
+            from_ns: about.from_ns,
+            until_ns: about.until_ns,
+        }),
+        leads: about.leads,
+    };
+    let mut report = match &rows {
+        Ok(rows) => checker::check_answer_rows(&bundle, rows, &asked, trust).report,
+        Err(_) => checker::check_answer(&bundle, rows, trust).report,
+    };
+    if !ours {
+        report.notes.push(
+            "the page around the data is not the one that this version of chordae makes: what it shows \
+             in a browser may be anything"
+                .into(),
+        );
+    }
+    Ok(report)
 }
 
 /// Does what shows how far it has come, with a progress line, on a terminal only.

@@ -12,15 +12,22 @@ export function browser() {
 }
 
 export class Reader {
-  /** A page of its own, with nothing kept from others; everything it asks for and complains of is noted. */
+  /** In front of the viewer of a ward. */
   static async at(ward, within, options = {}) {
+    const reader = await Reader.alone(within, options);
+    reader.ward = ward;
+    await reader.page.goto(`${ward.url}/`);
+    return reader;
+  }
+
+  /** A page of its own, with nothing kept from others; everything it asks for and complains of is noted. */
+  static async alone(within, options = {}) {
     const reader = new Reader();
     const context = await within.newContext({ viewport: SIZE, ...options });
-    Object.assign(reader, { ward, context, page: await context.newPage(), requests: [], complaints: [] });
+    Object.assign(reader, { context, page: await context.newPage(), requests: [], complaints: [] });
     reader.page.on("request", (request) => reader.requests.push(request));
     reader.page.on("pageerror", (error) => reader.complaints.push(String(error)));
     reader.page.on("console", (message) => message.type() === "error" && reader.complaints.push(message.text()));
-    await reader.page.goto(`${ward.url}/`);
     return reader;
   }
 

@@ -39,12 +39,13 @@ export const MINUTE = 60_000;
 export const HOLE = 30_000;
 
 export class Ward {
-  static async open() {
+  /** Without `day` there are only the two minutes of twelve leads: a day takes its time. */
+  static async open({ day = true } = {}) {
     const ward = new Ward();
     ward.folder = mkdtempSync(join(tmpdir(), "chordae-viewer-"));
     ward.data = join(ward.folder, "data");
     try {
-      await ward.fill();
+      await ward.fill(day);
     } catch (e) {
       await ward.close();
       throw e;
@@ -52,7 +53,7 @@ export class Ward {
     return ward;
   }
 
-  async fill() {
+  async fill(day) {
     await run(BIN, ["init", "--data", this.data]);
     writeFileSync(join(this.data, "chordae.toml"), SETTINGS);
     await this.start();
@@ -69,9 +70,8 @@ export class Ward {
     for (const start of [this.first, this.first + MINUTE + HOLE]) {
       await this.sim("bed-1", start, "--leads", "12", "--rate", "500", "--for", "60s");
     }
-    const day = 24 * 60 * MINUTE;
-    this.dayFirst = this.first - day;
-    await this.sim("bed-3", this.dayFirst, "--leads", "2", "--rate", "50", "--for", "24h", "--frame", "10s");
+    this.dayFirst = this.first - 24 * 60 * MINUTE;
+    if (day) await this.sim("bed-3", this.dayFirst, "--leads", "2", "--rate", "50", "--for", "24h", "--frame", "10s");
     // An orderly stop seals and anchors all of it.
     await this.stop();
     await this.start();
@@ -128,6 +128,19 @@ export class Ward {
   async grant(did, ...args) {
     const { stdout } = await this.cli("session", "grant", "--key", this.ann, "--to", `${this.roe}.pub`, "--stream", did, ...args);
     return stdout.trim().split(/\s+/).at(-1);
+  }
+
+  /** Pulls a span of ms into a file of the ward's folder; its path. */
+  async pull(did, sid, { from, until }, name, ...args) {
+    const out = join(this.folder, name);
+    const span = ["--from", `${BigInt(from) * 1_000_000n}`, "--until", `${BigInt(until) * 1_000_000n}`];
+    await this.cli("pull", "--key", this.roe, "--session", sid, "--stream", did, ...span, "--out", out, ...args);
+    return out;
+  }
+
+  /** What a command says that needs no server. */
+  async says(...args) {
+    return (await run(BIN, args)).stdout;
   }
 
   revoke(sid) {
