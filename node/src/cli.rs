@@ -72,8 +72,8 @@ pub enum Command {
     #[command(
         after_help = "Example:  chordae pull --key clinician.pem --session SID --stream DID \
         --from 2026-11-20T10:00:00Z --until 2026-11-20T10:00:10Z --trust trust.json --out ecg.csv --format csv\n\
-        \x20         the same with --out strip.html --format html: one file to send along, which draws the strip and\n\
-        \x20         checks it in any browser, offline; at most 10 minutes; chordae verify strip.html --trust trust.json\n\
+        \x20         the same with --format html --out strip.html: one file to send along, which draws the strip and\n\
+        \x20         checks it in a browser, offline; at most 10 minutes (chordae verify strip.html --trust trust.json)\n\
         Exit: 0 verified, 1 could not, 3 tampered, 4 intact but not proven"
     )]
     Pull(PullArgs),
