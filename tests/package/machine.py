@@ -1,0 +1,110 @@
+"""A machine of its own to install on: a Debian root by debootstrap, in which systemd runs (systemd-nspawn), without a network.
+
+Its leader can be killed: then every process in it is gone at once and nothing was told to end, as when the power fails,
+except that what was not synced may still have come to the disk (that is what tests/powerloss is for).
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+# Where no systemd runs outside, it can register no machine there.
+OUTSIDE = [] if pathlib.Path("/run/systemd/system").exists() else ["--register=no", "--keep-unit"]
+NSPAWN = ["systemd-nspawn", "--quiet", *OUTSIDE]
+
+INTO = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/")
+
+
+def call(*words, ok=True, timeout=600, **more):
+    done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=timeout, **more)
+    assert done.returncode == 0 or not ok, f"{words} -> {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def mirror():
+    """(where this machine's apt has its packages from, the Debian release)"""
+    told = call("apt-get", "indextargets", "--format", "$(COMPONENT) $(REPO_URI) $(CODENAME)", "Created-By: Packages").stdout
+    _, place, release = next(line.split() for line in told.splitlines() if line.startswith("main "))
+    return place, release
+
+
+def debootstrap(base):
+    """A minimal root, made once and copied from then on; without systemd, which the package must bring."""
+    if not base.exists():
+        place, release = mirror()
+        made = base.with_name(base.name + ".part")
+        shutil.rmtree(made, ignore_errors=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        call("debootstrap", "--variant=minbase", release, made, place, timeout=1800)
+        made.rename(base)
+    return base
+
+
+class Machine:
+    def __init__(self, root, base):
+        self.root, self.process = root, None
+        self.nspawn = [*NSPAWN, "--directory", root]
+        call("cp", "-a", debootstrap(base), root)
+
+    def before_boot(self, script):
+        """Runs steps as root at home where nothing else runs, with the network of the outside."""
+        return call(*self.nspawn, "--as-pid2", "--setenv=DEBIAN_FRONTEND=noninteractive", "--", "sh", "-ec", f"cd\n{script}").stdout
+
+    def boot(self):
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([*self.nspawn, "--private-network", "--console=pipe", "--boot"], **quiet)
+        self.until(lambda: self.does("systemctl", "is-system-running", ok=False).stdout.strip() in ("running", "degraded"))
+
+    @property
+    def leader(self):
+        """The first process of the machine, as the outside sees it."""
+        [leader] = call("pgrep", "--parent", self.process.pid).stdout.split()
+        return int(leader)
+
+    def enter(self, *namespaces):
+        return ["nsenter", "--target", str(self.leader), *namespaces]
+
+    def does(self, *words, **more):
+        """Runs a command in the machine."""
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
+        return call(*self.enter(*INTO), *words, env=env, **more)
+
+    def steps(self, script):
+        """Runs steps as root at home; what they said."""
+        return self.does("sh", "-ec", f"cd\n{script}").stdout
+
+    def starts(self, *words):
+        """Starts a command in the machine and does not wait for it; what it says is in the machine's /var/tmp/said."""
+        with open(self.root / "var/tmp/said", "ab") as said:
+            return subprocess.Popen([*self.enter(*INTO), *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+
+    def unit(self, name, what):
+        return self.does("systemctl", "show", "--property", what, "--value", name).stdout.strip()
+
+    def probe(self, path):
+        """The HTTP status of the node's probes, asked on the machine's loopback by the outside's curl."""
+        curl = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}")
+        return call(*self.enter("--net"), *curl, f"http://127.0.0.1:9464{path}", ok=False).stdout
+
+    def until(self, true, seconds=90):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if true():
+                    return
+            except (AssertionError, ValueError):
+                pass  # not yet entered
+            assert time.monotonic() < end, f"not within {seconds} s"
+            time.sleep(0.2)
+
+    def power_off(self):
+        """kill -9 of everything in it."""
+        if self.process and self.process.poll() is None:
+            os.kill(self.leader, signal.SIGKILL)
+            self.process.wait(timeout=60)
+        # systemd-nspawn leaves it where /run is no file system of its own.
+        shutil.rmtree(f"/run/systemd/nspawn/propagate/{self.root.name}", ignore_errors=True)
