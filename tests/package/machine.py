@@ -6,6 +6,7 @@ except that what was not synced may still have come to the disk (that is what te
 
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ OUTSIDE = [] if pathlib.Path("/run/systemd/system").exists() else ["--register=n
 NSPAWN = ["systemd-nspawn", "--quiet", *OUTSIDE]
 
 INTO = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/")
+# Nothing of the outside's environment: its folders are not there.
+ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
 
 
 def call(*words, ok=True, timeout=600, **more):
@@ -27,9 +30,9 @@ def call(*words, ok=True, timeout=600, **more):
 
 def mirror():
     """(where this machine's apt has its packages from, the Debian release)"""
-    told = call("apt-get", "indextargets", "--format", "$(COMPONENT) $(REPO_URI) $(CODENAME)", "Created-By: Packages").stdout
-    _, place, release = next(line.split() for line in told.splitlines() if line.startswith("main "))
-    return place, release
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    told = call("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages").stdout
+    return next(place for *what, place in map(str.split, told.splitlines()) if what == [release, "main"]), release
 
 
 def debootstrap(base):
@@ -70,8 +73,7 @@ class Machine:
 
     def does(self, *words, **more):
         """Runs a command in the machine."""
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
-        return call(*self.enter(*INTO), *words, env=env, **more)
+        return call(*self.enter(*INTO), *words, env=ENV, **more)
 
     def steps(self, script):
         """Runs steps as root at home; what they said."""
@@ -80,7 +82,7 @@ class Machine:
     def starts(self, *words):
         """Starts a command in the machine and does not wait for it; what it says is in the machine's /var/tmp/said."""
         with open(self.root / "var/tmp/said", "ab") as said:
-            return subprocess.Popen([*self.enter(*INTO), *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            return subprocess.Popen([*self.enter(*INTO), *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=ENV)
 
     def unit(self, name, what):
         return self.does("systemctl", "show", "--property", what, "--value", name).stdout.strip()
@@ -98,8 +100,13 @@ class Machine:
                     return
             except (AssertionError, ValueError):
                 pass  # not yet entered
-            assert time.monotonic() < end, f"not within {seconds} s"
+            assert time.monotonic() < end, f"not within {seconds} s:\n{self.told()}"
             time.sleep(0.2)
+
+    def told(self):
+        """What its journal and the commands that were started say last."""
+        journal, said = self.does("journalctl", "--no-pager", "--lines", "40", ok=False).stdout, self.root / "var/tmp/said"
+        return journal + (said.read_text()[-2000:] if said.exists() else "")
 
     def power_off(self):
         """kill -9 of everything in it."""
