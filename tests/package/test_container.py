@@ -1,5 +1,5 @@
 """Container and compose file, as far as they can be looked at without an engine: linted, valid, and agreeing with what they are
-about. They were not run in an engine by this test."""
+about. No engine runs them here."""
 
 import json
 import re
