@@ -1,5 +1,6 @@
 // One MQTT.js client: publishes a list, listens for a list, prints what happens as JSON lines.
 // Usage: node client.mjs '{"url","version","ca","cert","key","subscribe":[..],"publish":[{"topic","payload","qos"}],"messages":n}'
+// It ends after so many messages, or with the one whose payload is `last` (base64).
 import fs from "node:fs";
 import mqtt from "mqtt";
 
@@ -13,6 +14,7 @@ const client = mqtt.connect(wish.url, {
   ...tls,
 });
 let heard = 0;
+let last = !wish.last;
 let ending = false;
 const fail = (why) => {
   if (ending) return;
@@ -24,11 +26,12 @@ client.on("close", () => fail("closed"));
 client.on("message", (topic, payload, packet) => {
   say({ topic, payload: payload.toString("base64"), qos: packet.qos, retain: packet.retain });
   heard += 1;
+  last ||= payload.toString("base64") === wish.last;
   done();
 });
 let published = false;
 const done = () => {
-  if (published && heard >= (wish.messages ?? 0)) {
+  if (published && last && heard >= (wish.messages ?? 0)) {
     if (ending) return;
     ending = true;
     client.end(false, {}, () => process.exit(0));
