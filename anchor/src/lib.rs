@@ -11,7 +11,7 @@
 //! it, which heads are due. [`ledger`] and [`notary`] do: a thread each, files through the disk seam.
 //! A [`witness`] is another house's memory of a log: it cosigns what goes on from what it saw before.
 //! The ledger's files are a stock C2SP tile log; whatever else is needed to survive a crash lies beside
-//! it: `ledger.pending` and the journal `outbox/`. So does what only saves time: `ledger.index/`.
+//! it: the journals `ledger.batches/` and `outbox/`. So does what only saves time: `ledger.index/`.
 
 pub mod core;
 pub mod ledger;

@@ -290,6 +290,14 @@ pub const BLOCK_EVENTS_MAX: usize = 400;
 /// Entries of the ledger whose keys are kept in memory before they become a run of its index: about ten
 /// megabytes, and what a start reads again.
 pub const LEDGER_RUN_ENTRIES: u64 = 65_536;
+/// Bytes of a segment of the ledger's journal of batches.
+pub const LEDGER_BATCHES_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Zeros that it writes ahead at a time: some large batches, or a thousand of one event.
+pub const LEDGER_BATCHES_ROOM_BYTES: u64 = 1024 * 1024;
+/// Batches whose tiles need not be synced yet: what a start after a crash writes again.
+pub const LEDGER_BATCHES_BEHIND_MAX: usize = 256;
+/// Tiles and bundles of them, each an open file until it is synced.
+pub const LEDGER_TILES_BEHIND_MAX: usize = 64;
 /// A did with new links is anchored at least this often.
 pub const ANCHOR_EVERY_NS: i64 = 10 * SECOND_NS;
 /// Streams up to which each head is anchored by an event of its own; with more of them the log would grow with

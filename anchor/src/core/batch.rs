@@ -1,10 +1,11 @@
-//! A batch: 1-400 events and the `block` leaf that closes them (formats.md 5), and its pending form.
+//! A batch: 1-400 events and the `block` leaf that closes them (formats.md 5), and what the journal of batches says.
 //!
 //! ```text
-//! pending = CBOR ["chordae pending 1", old size, new size, root, time_ms, [entries..., block]]
+//! batch   = CBOR ["chordae pending 1", old size, new size, root, time_ms, [entries..., block]]
+//! settled = CBOR ["chordae settled 1", size, root]
 //! ```
 //!
-//! The pending form is synced before the checkpoint is signed: from then on this batch, and no other,
+//! A batch is synced before the checkpoint is signed: from then on it, and no other,
 //! follows the old size. It checks itself: its entries must give its root on the tree of its old size.
 
 use bytes::Bytes;
@@ -22,9 +23,11 @@ use super::{
     tree::{TileFile, Tree},
 };
 
-const MAGIC: &str = "chordae pending 1";
-/// Bytes of a pending file: every entry at its longest.
-pub const PENDING_BYTES_MAX: u64 = 401 * (limits::ENTRY_BYTES_MAX as u64 + 8) + 1024;
+const BATCH: &str = "chordae pending 1";
+const SETTLED: &str = "chordae settled 1";
+/// Bytes of a batch: every entry at its longest.
+pub const BATCH_BYTES_MAX: usize =
+    (limits::BLOCK_EVENTS_MAX + 1) * (limits::ENTRY_BYTES_MAX + 8) + 1024;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +99,7 @@ impl Batch {
         ))
     }
 
-    /// The pending form.
+    /// As the journal keeps it.
     ///
     /// # Errors
     /// `Internal` when the library cannot write it.
@@ -107,7 +110,7 @@ impl Batch {
             .map(|e| Value::Bytes(e.to_vec()))
             .collect();
         cbor::encode(&Value::Array(vec![
-            MAGIC.into(),
+            BATCH.into(),
             self.old_size.into(),
             self.new_size.into(),
             Value::Bytes(self.root.to_vec()),
@@ -115,40 +118,72 @@ impl Batch {
             Value::Array(entries),
         ]))
     }
+}
 
-    /// Reads the pending form.
+/// A record of the journal of batches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// The tiles of a log of this size and root are synced.
+    Settled(u64, NodeHash),
+    /// What follows the log before it.
+    Batch(Batch),
+}
+
+impl Record {
+    /// As the journal keeps it.
+    ///
+    /// # Errors
+    /// `Internal` when the library cannot write it.
+    pub fn encode(&self) -> Outcome<Vec<u8>> {
+        match self {
+            Self::Batch(batch) => batch.encode(),
+            Self::Settled(size, root) => cbor::encode(&Value::Array(vec![
+                SETTLED.into(),
+                (*size).into(),
+                Value::Bytes(root.to_vec()),
+            ])),
+        }
+    }
+
+    /// Reads a record.
     ///
     /// # Errors
     /// `Damaged` for anything else.
     pub fn decode(bytes: &[u8]) -> Outcome<Self> {
-        let damaged = || Failure::damaged("the pending batch is not one");
-        let value = cbor::decode(bytes).map_err(|_| damaged())?;
-        let fields: [Value; 6] = value
-            .into_array()
-            .ok()
-            .and_then(|a| a.try_into().ok())
-            .ok_or_else(damaged)?;
-        let [magic, old_size, new_size, root, time_ms, entries] = fields;
-        let number = |v: Value| {
-            let wide = v.into_integer().ok().map(i128::from);
-            wide.and_then(|n| u64::try_from(n).ok()).ok_or_else(damaged)
+        let read = || {
+            let fields = cbor::decode(bytes).ok()?.into_array().ok()?;
+            match fields.first()?.as_text()? {
+                BATCH => {
+                    let [_, old_size, new_size, root, time_ms, entries] = fields.try_into().ok()?;
+                    let entries = entries.into_array().ok()?.into_iter();
+                    Some(Self::Batch(Batch {
+                        old_size: number(old_size)?,
+                        new_size: number(new_size)?,
+                        root: hash(root)?,
+                        time_ms: number(time_ms)?,
+                        entries: entries
+                            .map(|entry| entry.into_bytes().ok().map(Bytes::from))
+                            .collect::<Option<_>>()?,
+                    }))
+                }
+                SETTLED => {
+                    let [_, size, root] = fields.try_into().ok()?;
+                    Some(Self::Settled(number(size)?, hash(root)?))
+                }
+                _ => None,
+            }
         };
-        if magic.as_text() != Some(MAGIC) {
-            return Err(damaged());
-        }
-        let root = root
-            .into_bytes()
-            .ok()
-            .and_then(|b| b.try_into().ok())
-            .ok_or_else(damaged)?;
-        let entries = entries.into_array().map_err(|_| damaged())?;
-        let entry = |v: Value| v.into_bytes().map(Bytes::from).map_err(|_| damaged());
-        Ok(Self {
-            old_size: number(old_size)?,
-            new_size: number(new_size)?,
-            root,
-            time_ms: number(time_ms)?,
-            entries: entries.into_iter().map(entry).collect::<Outcome<_>>()?,
+        read().ok_or_else(|| {
+            Failure::damaged("ledger.batches: a record is neither batch nor settled")
         })
     }
+}
+
+fn number(value: Value) -> Option<u64> {
+    let wide = value.into_integer().ok().map(i128::from)?;
+    u64::try_from(wide).ok()
+}
+
+fn hash(value: Value) -> Option<NodeHash> {
+    value.into_bytes().ok()?.try_into().ok()
 }

@@ -5,7 +5,7 @@
 //! one takes the beginning of the full one, as tlog-tiles allows.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use chordae_base::{
-    Failure, Outcome,
-    seams::{self, Disk},
+    Failure, Outcome, limits,
+    seams::{self, Disk, DiskFile},
 };
 use chordae_chain::{
     checkpoint::Checkpoint,
@@ -69,8 +69,8 @@ impl Files {
             .map_err(|_| Failure::damaged("ledger/checkpoint is not text"))
     }
 
-    /// Puts a checkpoint in place of the old one. A crash leaves the old or the new one, until
-    /// [`Self::settle_checkpoint`].
+    /// Puts a checkpoint in place of the old one. A crash leaves the new one or one before it, until
+    /// [`Self::settle`].
     pub(crate) fn put_checkpoint(&self, text: &str) -> Outcome<()> {
         let path = self.dir.join("checkpoint");
         let put = || {
@@ -81,13 +81,7 @@ impl Files {
         put().map_err(|e| Failure::os("write ledger/checkpoint", &e))
     }
 
-    /// From here on a crash leaves the checkpoint that was put last.
-    pub(crate) fn settle_checkpoint(&self) -> Outcome<()> {
-        let settled = self.disk.sync_dir(&self.dir);
-        settled.map_err(|e| Failure::os("sync ledger/", &e))
-    }
-
-    /// A tile or bundle of exactly this width; none if neither it nor the full one is there.
+    /// A tile or bundle of exactly this width, if need be the beginning of a wider one; none if there is neither.
     pub(crate) fn tile(&self, tile: &Tile) -> Outcome<Option<Bytes>> {
         let max = if tile.is_data() {
             BUNDLE_BYTES_MAX
@@ -97,17 +91,10 @@ impl Files {
         if let Some(bytes) = absent(self.read(&tree::path(tile), max))? {
             return Ok(Some(bytes));
         }
-        let full = Tile::new(
-            TILE_HEIGHT,
-            tile.level(),
-            tile.level_index(),
-            256,
-            tile.is_data(),
-        );
-        if full == *tile {
+        let Some(wider) = self.wider(tile)? else {
             return Ok(None);
-        }
-        let Some(bytes) = absent(self.read(&tree::path(&full), max))? else {
+        };
+        let Some(bytes) = absent(self.read(&tree::path(&wider), max))? else {
             return Ok(None);
         };
         let width = tile.width() as usize;
@@ -123,6 +110,39 @@ impl Files {
             .map(|entry| entry.len() + 2)
             .sum();
         Ok(Some(bytes.slice(..len)))
+    }
+
+    /// Where the beginning is this tile: the full one, or the partial one that a start leaves.
+    fn wider(&self, tile: &Tile) -> Outcome<Option<Tile>> {
+        let full = of_width(tile, FULL);
+        if full == *tile {
+            return Ok(None);
+        }
+        let widths = self.partial_widths(&full)?;
+        let wider = widths
+            .into_iter()
+            .filter(|width| *width > tile.width())
+            .min();
+        Ok(Some(wider.map_or(full, |width| of_width(tile, width))))
+    }
+
+    /// The widths of a tile that lie on the disk beside the full one.
+    fn partial_widths(&self, full: &Tile) -> Outcome<Vec<u32>> {
+        let dir = self.partials(full);
+        let listed = self.disk.list(&dir);
+        let listed = absent(listed.map_err(|e| Failure::os(dir.display(), &e)))?;
+        let names = listed
+            .iter()
+            .flatten()
+            .filter_map(|entry| entry.path.file_name());
+        Ok(names
+            .filter_map(|name| name.to_str()?.parse().ok())
+            .collect())
+    }
+
+    /// The folder of a tile's partial ones.
+    fn partials(&self, full: &Tile) -> PathBuf {
+        self.dir.join(format!("{}.p", tree::path(full)))
     }
 
     /// The entries `number * 256 ..` of a log of `size`, as many as the bundle has.
@@ -183,27 +203,42 @@ impl Files {
         Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
     }
 
-    /// Writes tiles; afterwards all of them are durable. A crash meanwhile leaves any of them absent, torn or
-    /// whole: whoever calls has what makes them again, and lets nobody read them before. All are renamed before
-    /// the first is synced, so that a file system with a journal commits once, not twice a tile.
-    pub(crate) fn put_tiles(&self, tiles: &[TileFile]) -> Outcome<()> {
-        let (mut open, mut dirs) = (Vec::new(), BTreeSet::new());
-        for tile in tiles {
-            let path = self.dir.join(tree::path(&tile.tile));
+    /// Writes tiles, whole under their names for whoever reads them, and not synced. A crash before
+    /// [`Self::settle`] leaves any of them absent or torn: whoever calls has what makes them again.
+    pub(crate) fn put_tiles(&self, tiles: &[TileFile], unsettled: &mut Unsettled) -> Outcome<()> {
+        for TileFile { tile, bytes } in tiles {
+            let path = self.dir.join(tree::path(tile));
             let mut put = || {
                 let dir = path.parent().unwrap_or(&self.dir);
                 self.make(dir)?;
-                let (tmp, file) = seams::write_aside(&*self.disk, &path, &tile.bytes)?;
+                let (tmp, file) = seams::write_aside(&*self.disk, &path, bytes)?;
                 self.disk.rename(&tmp, &path)?;
-                open.push(file);
-                dirs.insert(dir.to_owned());
+                // Of a partial tile only the widest is worth a sync.
+                let full = of_width(tile, FULL);
+                unsettled.files.insert(tree::path(&full), file);
+                unsettled.dirs.insert(dir.to_owned());
+                if *tile == full {
+                    unsettled.full.push(full);
+                }
                 Ok(())
             };
             put().map_err(|e: io::Error| Failure::os(path.display(), &e))?;
         }
-        let files = open.iter_mut().try_for_each(|file| file.sync());
-        let synced = files.and_then(|()| dirs.iter().try_for_each(|dir| self.disk.sync_dir(dir)));
-        synced.map_err(|e| Failure::os("sync the tiles of the ledger", &e))
+        Ok(())
+    }
+
+    /// From here on a crash leaves the tiles of the newest log, and the checkpoint that was put last. The tiles that
+    /// became full.
+    pub(crate) fn settle(&self, unsettled: &mut Unsettled) -> Outcome<Vec<Tile>> {
+        let Unsettled { files, dirs, full } = std::mem::take(unsettled);
+        let os = |e: io::Error| Failure::os("sync the tiles of the ledger", &e);
+        for mut file in files.into_values() {
+            file.sync().map_err(os)?;
+        }
+        for dir in dirs.iter().chain([&self.dir]) {
+            self.disk.sync_dir(dir).map_err(os)?;
+        }
+        Ok(full)
     }
 
     fn make(&self, dir: &Path) -> io::Result<()> {
@@ -223,31 +258,71 @@ impl Files {
     /// Removes the partial tiles of a full one. Not synced: what a crash brings back is harmless and
     /// removed at the next start.
     pub(crate) fn remove_partials(&self, full: &Tile) -> Outcome<()> {
-        let dir = self.dir.join(format!("{}.p", tree::path(full)));
-        let listed = self
-            .disk
-            .list(&dir)
-            .map_err(|e| Failure::os(dir.display(), &e));
-        for entry in absent(listed)?.unwrap_or_default() {
+        self.remove_narrower(&of_width(full, FULL))
+    }
+
+    /// Removes what lies beside a tile and is narrower, or left half-made.
+    fn remove_narrower(&self, tile: &Tile) -> Outcome<()> {
+        let dir = self.partials(&of_width(tile, FULL));
+        let listed = self.disk.list(&dir);
+        let listed = absent(listed.map_err(|e| Failure::os(dir.display(), &e)))?;
+        for entry in listed.unwrap_or_default() {
+            if entry.path == self.dir.join(tree::path(tile)) {
+                continue;
+            }
             let removed = self.disk.remove(&entry.path);
             absent(removed.map_err(|e| Failure::os(entry.path.display(), &e)))?;
         }
         Ok(())
     }
 
-    /// Removes the partial tiles that a crash may have left: those of the last full tile of each level.
+    /// Removes the partial tiles that a crash may have left, torn ones among them: all but the newest of each level.
     pub(crate) fn sweep(&self, size: u64) -> Outcome<()> {
         for level in 0..LEVELS {
             let hashes = tree::hashes_at(size, level);
-            let Some(last) = (hashes / TILE_WIDTH).checked_sub(1) else {
-                break;
-            };
-            self.remove_partials(&Tile::new(TILE_HEIGHT, level, last, 256, false))?;
-            if level == 0 {
-                self.remove_partials(&Tile::new(TILE_HEIGHT, 0, last, 256, true))?;
+            let (last, width) = (hashes / TILE_WIDTH, hashes % TILE_WIDTH);
+            for entries in [false, true].into_iter().take(1 + usize::from(level == 0)) {
+                let tile = |at, width| Tile::new(TILE_HEIGHT, level, at, width, entries);
+                if let Some(last) = last.checked_sub(1) {
+                    self.remove_partials(&tile(last, FULL))?;
+                }
+                let width = u32::try_from(width).unwrap_or(0);
+                if width > 0 {
+                    self.remove_narrower(&tile(last, width))?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// Width of a full tile.
+const FULL: u32 = 256;
+
+/// The same tile, of another width.
+fn of_width(tile: &Tile, width: u32) -> Tile {
+    Tile::new(
+        TILE_HEIGHT,
+        tile.level(),
+        tile.level_index(),
+        width,
+        tile.is_data(),
+    )
+}
+
+/// Tiles that were written since the last settling.
+#[derive(Default)]
+pub(crate) struct Unsettled {
+    /// By the path of the full one.
+    files: BTreeMap<String, Box<dyn DiskFile>>,
+    dirs: BTreeSet<PathBuf>,
+    full: Vec<Tile>,
+}
+
+impl Unsettled {
+    /// Whether so many files are open for it that it is time to settle.
+    pub(crate) fn is_much(&self) -> bool {
+        self.files.len() >= limits::LEDGER_TILES_BEHIND_MAX
     }
 }
 

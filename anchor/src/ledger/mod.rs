@@ -3,18 +3,20 @@
 //! ```text
 //! submit ─▶ admit (caller's thread) ─▶ mailbox ─▶ sequencer:
 //!   1 close a batch over what waits (1-400 events, block leaf)
-//!   2 pending, synced          from here on this batch follows the old size, and no other
-//!   3 apply: bundles and tiles, synced; checkpoint, signed and put in place of the old one
+//!   2 journal of batches, synced    from here on this batch follows the old size, and no other
+//!   3 apply: bundles and tiles, written; checkpoint, signed and put in place of the old one
 //!   4 answer every submitter with its leaf index
+//!   5 now and then: tiles, synced; `settled` in the journal
 //! ```
 //!
 //! A submitter is answered only after the checkpoint that covers its entry outlives any crash: it is on the disk, or
-//! its batch is, of which the start makes the same bytes (decision 45); submitted again, the same bytes get the same
-//! index. The start reads the entries that no run of the index covers (all of
-//! them where there is none), compares every tile over them, recomputes the root, and finishes a pending batch
-//! through the same `apply`. Older entries and tiles are checked against the root when they are read.
+//! its batch is, of which the start makes the same bytes (decision 49); submitted again, the same bytes get the same
+//! index. The start writes the tiles of batches behind the last `settled` again, finishes those without a checkpoint
+//! through the same `apply`, reads the entries that no run of the index covers (all of
+//! them where there is none), compares every tile over them and recomputes the root. Older entries and tiles are checked against the root when they are read.
 
 mod apply;
+mod batches;
 mod cosigned;
 mod files;
 mod open;
@@ -256,7 +258,8 @@ impl Ledger {
         let sequencer = sequencer::Sequencer {
             watches: Arc::clone(&watches),
             shelf: shelf.clone(),
-            pending: opened.pending,
+            batches: opened.batches,
+            unsettled: files::Unsettled::default(),
             tree: opened.tree,
             keys,
             origin: settings.origin,

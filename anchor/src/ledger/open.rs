@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! checkpoint ─ verified ─▶ size, root
+//! journal of batches, from the newest `settled` on:
+//!     that or a batch of it is the checkpoint's   tiles of the batches up to there written again,
+//!                                                 the others finished through `apply`, unchanged
+//!     none is                                     the ledger was rolled back, or the journal was: stop
 //! runs of the index: those of a log that this one begins with
 //! bundles after them ─▶ leaf hashes ─▶ every tile over them made again, compared ─▶ root, compared
-//! pending: old size = size    finished through `apply`, unchanged
-//!          new size = size    history
-//!          anything else      the ledger was rolled back, or the pending form was: stop
 //! ```
 
 use std::{
@@ -25,11 +26,16 @@ use chordae_chain::{
 use tlog_tiles::{Hash, TileHashReader};
 
 use super::{
-    LedgerKeys, Shelf, View, apply::apply, cosigned::Quorum, files::Files, runs::Runs,
+    LedgerKeys, Shelf, View,
+    apply::{apply, write_tiles},
+    batches::{Batches, Edge, Left},
+    cosigned::Quorum,
+    files::{Files, Unsettled},
+    runs::Runs,
     together::Together,
 };
 use crate::core::{
-    batch::{Batch, PENDING_BYTES_MAX},
+    batch::{BATCH_BYTES_MAX, Batch, Record},
     index::{Index, Retired, State},
     ports::HeadSets as _,
     run::Head,
@@ -39,7 +45,7 @@ use crate::core::{
 /// Where the log lies and what it is called.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The data folder: the log lies in `ledger/`, the pending batch beside it in `ledger.pending`.
+    /// The data folder: the log lies in `ledger/`, the journal of batches beside it in `ledger.batches/`.
     pub data_dir: PathBuf,
     /// The log's name.
     pub origin: String,
@@ -59,6 +65,8 @@ pub struct Cadence {
     /// The keys of so many entries are kept in memory, and the entries read again at a start; then they become a
     /// run of the index.
     pub run_entries: u64,
+    /// The tiles of so many batches need not be synced: a start after a crash writes them again.
+    pub behind: usize,
 }
 
 impl Default for Cadence {
@@ -67,13 +75,14 @@ impl Default for Cadence {
             events: limits::BLOCK_EVENTS_MAX,
             wait: Duration::ZERO,
             run_entries: limits::LEDGER_RUN_ENTRIES,
+            behind: limits::LEDGER_BATCHES_BEHIND_MAX,
         }
     }
 }
 
 pub(super) struct Opened {
     pub(super) shelf: Shelf,
-    pub(super) pending: PathBuf,
+    pub(super) batches: Batches,
     pub(super) log: TrustedLog,
     pub(super) tree: Tree,
     pub(super) quorum: Option<Quorum>,
@@ -83,64 +92,48 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let dir = settings.data_dir.join("ledger");
     disk.create_dir_all(&dir)
         .map_err(|e| Failure::os(dir.display(), &e))?;
-    // A killed process may have left the names of checkpoint and pending batch in a cache that was never
-    // synced. They are now: what follows is built on them, and must not outlive them.
+    // A killed process may have left the name of a checkpoint in a cache that was never
+    // synced. It is now: what follows is built on it, and must not outlive it.
     for holds_names in [&dir, &settings.data_dir] {
         disk.sync_dir(holds_names)
             .map_err(|e| Failure::os(format_args!("sync {}", holds_names.display()), &e))?;
     }
     let log = TrustedLog::new(&settings.origin, &keys.log.sign_public())?;
     let files = Files::new(disk, dir);
-    let pending_path = settings.data_dir.join("ledger.pending");
-    let pending = read_pending(&files, &pending_path)?;
-    let text = first_checkpoint(&files, settings, keys, pending.as_ref())?;
+    let journal = settings.data_dir.join("ledger.batches");
+    let (mut batches, left) = Batches::open(Arc::clone(&files.disk), journal)?;
+    let text = first_checkpoint(&files, settings, keys, left.is_some())?;
     let (covered, text) = match checkpoint::open(&text, &log) {
         Ok(covered) => (covered, text),
         Err(e) => handed_over(&files, settings, keys, &text)?
             .ok_or_else(|| damaged(e, "ledger/checkpoint"))?,
     };
+    let left = match left {
+        Some(left) => left,
+        // New, brought back from a copy of the log alone, or of a version without the journal.
+        None => {
+            let left = Left {
+                settled: (covered.size, covered.root),
+                batches: pending(&files, settings, &covered)?.into_iter().collect(),
+            };
+            batches.begin(&left)?;
+            left
+        }
+    };
+    let newest = finish(&files, settings, keys, &mut batches, &left, (covered, text))?;
+    let (covered, text) = newest;
+    forget_pending(&files, settings)?;
     let together = Together::new(Arc::clone(&files.disk), &settings.data_dir);
     let runs = open_runs(&files, settings, keys, &covered)?;
     let run_entries = settings.cadence.run_entries;
-    let (mut tree, mut index) = read_log(&files, &together, &covered, &runs, run_entries)?;
+    let (tree, index) = read_log(&files, &together, &covered, &runs, run_entries)?;
     let mut view = View {
         checkpoint: covered,
         text,
-        index: Index::default(),
+        index,
         waits: false,
         cosigned: None,
     };
-    match pending {
-        // The newest batch's form stays until the next one: history, if it names the same root.
-        Some(batch)
-            if batch.new_size == view.checkpoint.size && batch.root == view.checkpoint.root => {}
-        Some(batch) if batch.new_size == view.checkpoint.size => {
-            return Err(Failure::damaged(
-                "ledger/checkpoint and ledger.pending name two roots for one size: a fork",
-            ));
-        }
-        Some(batch) if batch.old_size == view.checkpoint.size => {
-            let applied = apply(&files, &tree, &batch, &settings.origin, &keys.log)
-                .map_err(|e| e.during("ledger.pending"))?;
-            for entry in &batch.entries {
-                fold(&mut index, entry, &together)?;
-            }
-            tracing::info!(
-                "ledger: finished the pending batch up to entry {}",
-                batch.new_size
-            );
-            (tree, view.checkpoint, view.text) = (applied.tree, applied.checkpoint, applied.text);
-        }
-        Some(batch) => {
-            let (old, size) = (batch.old_size, view.checkpoint.size);
-            return Err(Failure::damaged(format!(
-                "ledger.pending stands on {old} entries but the ledger has {size}: one was rolled back"
-            )));
-        }
-        // New, or brought back from a copy of the log alone.
-        None => {}
-    }
-    view.index = index;
     files.sweep(view.checkpoint.size)?;
     let policy = settings.policy.clone().filter(|p| p.demands_witnesses());
     let quorum = policy.map(|policy| Quorum::new(policy, &settings.data_dir));
@@ -156,21 +149,119 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     };
     Ok(Opened {
         shelf,
-        pending: pending_path,
+        batches,
         log,
         tree,
         quorum,
     })
 }
 
-fn read_pending(files: &Files, path: &std::path::Path) -> Outcome<Option<Batch>> {
-    let bytes = match files.disk.read(path, PENDING_BYTES_MAX) {
+/// Where versions without the journal kept their newest batch.
+const PENDING: &str = "ledger.pending";
+
+/// The batch that such a version left without its checkpoint.
+fn pending(files: &Files, settings: &Settings, covered: &Checkpoint) -> Outcome<Option<Batch>> {
+    let path = settings.data_dir.join(PENDING);
+    let bytes = match files.disk.read(&path, BATCH_BYTES_MAX as u64) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|e| Failure::os(path.display(), &e))?,
+        read => read.map_err(|e| Failure::os(PENDING, &e))?,
     };
-    Batch::decode(&bytes)
-        .map(Some)
-        .map_err(|e| e.during(path.display()))
+    match Record::decode(&bytes).map_err(|e| e.during(PENDING))? {
+        Record::Batch(batch) if batch.old_size == covered.size => Ok(Some(batch)),
+        Record::Batch(batch) if (batch.new_size, batch.root) == (covered.size, covered.root) => {
+            Ok(None)
+        }
+        _ => Err(Failure::damaged(format!(
+            "{PENDING} does not fit the {} entries of the ledger: one was rolled back",
+            covered.size
+        ))),
+    }
+}
+
+/// The journal says from now on what it said. What a crash brings back is not read: the journal is there.
+fn forget_pending(files: &Files, settings: &Settings) -> Outcome<()> {
+    match files.disk.remove(&settings.data_dir.join(PENDING)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::os(PENDING, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Brings the log to where the journal of batches ends: tiles that a crash may have torn are written again, and batches that
+/// it kept from their checkpoint get it. The newest checkpoint, and its text.
+///
+/// # Errors
+/// `Damaged` when checkpoint and journal are of two histories, or one of them was rolled back; `Io`.
+fn finish(
+    files: &Files,
+    settings: &Settings,
+    keys: &LedgerKeys,
+    batches: &mut Batches,
+    left: &Left,
+    mut newest: (Checkpoint, String),
+) -> Outcome<(Checkpoint, String)> {
+    let covered = done(left, &newest.0)?;
+    if left.batches.is_empty() {
+        return Ok(newest);
+    }
+    let mut tree = edge(files, left.settled)?;
+    let mut unsettled = Unsettled::default();
+    for (at, batch) in left.batches.iter().enumerate() {
+        let one = || format!("ledger.batches, the batch behind entry {}", batch.old_size);
+        if at < covered {
+            tree = write_tiles(files, &mut unsettled, &tree, batch).map_err(|e| e.during(one()))?;
+        } else {
+            let applied = apply(
+                files,
+                &mut unsettled,
+                &tree,
+                batch,
+                &settings.origin,
+                &keys.log,
+            )
+            .map_err(|e| e.during(one()))?;
+            tree = applied.tree;
+            newest = (applied.checkpoint, applied.text);
+        }
+        if unsettled.is_much() {
+            files.settle(&mut unsettled)?;
+        }
+    }
+    files.settle(&mut unsettled)?;
+    batches.settled(left.end())?;
+    tracing::info!(
+        "ledger: wrote the tiles of {} batches again, up to entry {}; {} of them had no checkpoint",
+        left.batches.len(),
+        newest.0.size,
+        left.batches.len() - covered
+    );
+    Ok(newest)
+}
+
+/// How many of the batches that are left the checkpoint covers.
+fn done(left: &Left, checkpoint: &Checkpoint) -> Outcome<usize> {
+    let states = left
+        .batches
+        .iter()
+        .map(|batch| (batch.new_size, batch.root));
+    let states: Vec<Edge> = std::iter::once(left.settled).chain(states).collect();
+    match states.iter().position(|(size, _)| *size == checkpoint.size) {
+        Some(at)
+            if states
+                .get(at)
+                .is_some_and(|(_, root)| *root == checkpoint.root) =>
+        {
+            Ok(at)
+        }
+        Some(_) => Err(Failure::damaged(
+            "ledger/checkpoint and ledger.batches name two roots for one size: a fork",
+        )),
+        None => Err(Failure::damaged(format!(
+            "ledger.batches stands on {} entries and ends at {}, but the ledger has {}: one was rolled back",
+            left.settled.0,
+            left.end().0,
+            checkpoint.size
+        ))),
+    }
 }
 
 /// The checkpoint's text; a ledger without one is new, and must then be empty.
@@ -178,7 +269,7 @@ fn first_checkpoint(
     files: &Files,
     settings: &Settings,
     keys: &LedgerKeys,
-    pending: Option<&Batch>,
+    known: bool,
 ) -> Outcome<String> {
     if let Some(text) = files.checkpoint()? {
         return Ok(text);
@@ -189,7 +280,7 @@ fn first_checkpoint(
         .list(&files.dir)
         .map_err(|e| Failure::os("ledger/", &e))?;
     let foreign = entries.iter().any(|e| !e.path.ends_with("checkpoint.tmp"));
-    if foreign || pending.is_some() {
+    if foreign || known {
         return Err(Failure::damaged(
             "ledger/checkpoint is missing but the ledger is not empty",
         ));
@@ -202,6 +293,8 @@ fn first_checkpoint(
     }
     .sign(&keys.log.sign)?;
     files.put_checkpoint(&text)?;
+    // Before the journal says that there is a log.
+    files.settle(&mut Unsettled::default())?;
     Ok(text)
 }
 
@@ -338,16 +431,19 @@ fn fold(index: &mut Index, entry: &[u8], together: &Together) -> Outcome<()> {
     Ok(())
 }
 
-/// The edge of the log where its runs end; the run was found to be of this log.
+/// The log where its runs end; the run was found to be of this log.
 fn begin_after(files: &Files, head: &Head, rotations: &[Retired]) -> Outcome<(Tree, Index)> {
-    let (size, root) = (head.end, head.root);
+    let tree = edge(files, (head.end, head.root))?;
+    Ok((tree, Index::after(head.end, state(files, head, rotations)?)))
+}
+
+/// The growing edge of the log of this size, read from its tiles and checked against its root.
+fn edge(files: &Files, (size, root): Edge) -> Outcome<Tree> {
     let tail = match size % TILE_WIDTH {
         0 => Vec::new(),
         _ => files.bundle(size / TILE_WIDTH, size)?,
     };
-    let stored = TileHashReader::new(size, Hash(root), files);
-    let tree = Tree::load(size, &stored, tail)?;
-    Ok((tree, Index::after(size, state(files, head, rotations)?)))
+    Tree::load(size, &TileHashReader::new(size, Hash(root), files), tail)
 }
 
 fn compare(files: &Files, made: &TileFile) -> Outcome<()> {

@@ -1,12 +1,11 @@
 //! The sequencer's thread: takes what waits, makes it a batch, applies it, answers.
 //!
 //! A batch is closed by count or by timer. Without a timer it takes what waits: while a batch is being synced the
-//! next one gathers, so blocks grow with the load. The first failed write, or look-up, ends the thread; whoever
+//! next one gathers, so blocks grow with the load. Tiles are synced some batches later, after the answers (decision 49). The first failed write, or look-up, ends the thread; whoever
 //! waits is told that the outcome is unknown, and only a new start, which reads what is really on the disk, goes on.
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -18,7 +17,8 @@ use chordae_base::{
 use chordae_chain::{event, merkle::NodeHash};
 
 use super::{
-    Cadence, LedgerKeys, Mail, Reply, Shelf, Watch, apply::apply, files::Files, write_view,
+    Cadence, LedgerKeys, Mail, Reply, Shelf, Watch, apply::apply, batches::Batches,
+    files::Unsettled, write_view,
 };
 use crate::{
     core::{
@@ -33,7 +33,9 @@ use crate::{
 
 pub(super) struct Sequencer {
     pub(super) shelf: Shelf,
-    pub(super) pending: PathBuf,
+    pub(super) batches: Batches,
+    /// What a crash may tear until it is settled.
+    pub(super) unsettled: Unsettled,
     pub(super) tree: Tree,
     pub(super) keys: LedgerKeys,
     pub(super) origin: String,
@@ -86,6 +88,21 @@ impl Entries for Both<'_> {
 
 impl Sequencer {
     pub(super) fn run(mut self, mail: &seams::Mail<Mail>) {
+        let ended = self.turns(mail).and_then(|()| self.settle());
+        if let Err(e) = ended {
+            tracing::error!("ledger: {e}; it stops until the next start");
+        }
+        if let Some(writer) = self.writer.take() {
+            // What it could not write is made anew at the next start.
+            drop(writer.join());
+        }
+    }
+
+    /// Batch after batch, until it is to stop.
+    ///
+    /// # Errors
+    /// The first failed write or look-up; whoever waited was told.
+    fn turns(&mut self, mail: &seams::Mail<Mail>) -> Outcome<()> {
         let mut stopping = false;
         while !stopping {
             let Ok(first) = mail.recv() else { break };
@@ -116,27 +133,36 @@ impl Sequencer {
                 None if gathered.events.is_empty() => continue,
                 None => self.sequence(gathered),
             };
-            match done {
-                Ok(()) => {
-                    for Waiting { place, replies } in waiting {
-                        replies
-                            .into_iter()
-                            .for_each(|reply| reply.answer(Ok(place)));
-                    }
-                }
-                Err(e) => {
-                    tracing::error!("ledger: {e}; it stops until the next start");
-                    for reply in waiting.flat_map(|waiting| waiting.replies) {
-                        reply.answer(Err(unknown(&e)));
-                    }
-                    break;
+            for Waiting { place, replies } in waiting {
+                for reply in replies {
+                    let outcome = done.as_ref().map(|()| place);
+                    reply.answer(outcome.map_err(unknown));
                 }
             }
+            done?;
+            let many = self.batches.behind() >= self.cadence.behind;
+            if many || self.batches.is_full() || self.unsettled.is_much() {
+                self.settle()?;
+            }
         }
-        if let Some(writer) = self.writer.take() {
-            // What it could not write is made anew at the next start.
-            drop(writer.join());
+        Ok(())
+    }
+
+    /// Syncs the tiles of the batches so far, so that the next start need not write them again.
+    fn settle(&mut self) -> Outcome<()> {
+        if self.batches.behind() == 0 {
+            return Ok(());
         }
+        let full = self.shelf.files.settle(&mut self.unsettled)?;
+        self.batches.settled((self.tree.size(), self.tree.root()))?;
+        // Whoever wants the partial one of a full tile takes the beginning of that. What is left behind here is
+        // only space.
+        for tile in full {
+            if let Err(e) = self.shelf.files.remove_partials(&tile) {
+                tracing::warn!("ledger: partial tiles stay: {e}");
+            }
+        }
+        Ok(())
     }
 
     /// What comes into the same batch: what waits already and, until the batch has its time, what comes.
@@ -210,10 +236,13 @@ impl Sequencer {
             ahead.append(event::leaf_hash(block), &event::decode(block)?.event, None);
         }
 
-        put_pending(&self.shelf.files, &self.pending, &batch)?;
+        // A crash or a failure in here leaves the batch, whole, or not. Nothing is signed yet and nobody was answered,
+        // so either start is right.
+        self.batches.commit(&batch)?;
 
         let applied = apply(
             &self.shelf.files,
+            &mut self.unsettled,
             &self.tree,
             &batch,
             &self.origin,
@@ -232,22 +261,12 @@ impl Sequencer {
         drop(view);
         self.tree = applied.tree;
         if many {
-            // A run that ends beyond the checkpoint would not be believed.
-            self.shelf.files.settle_checkpoint()?;
             self.write_index();
         }
         self.metrics
             .batch_seconds
             .observe(seconds(self.clock.mono_ns().saturating_sub(began)));
         self.show();
-
-        // Whoever wants the partial one of a full tile takes the beginning of that. What is left behind here is
-        // only space.
-        for file in &applied.full {
-            if let Err(e) = self.shelf.files.remove_partials(&file.tile) {
-                tracing::warn!("ledger: partial tiles stay: {e}");
-            }
-        }
         Ok(())
     }
 
@@ -291,19 +310,6 @@ fn unknown(e: &Failure) -> Failure {
         "{}; the entry may or may not be in the ledger",
         e.why
     ))
-}
-
-/// A crash or a failure here leaves the old pending form, whose checkpoint is then durable, or this one. Nothing is
-/// signed yet and nobody was answered, so either start is right.
-fn put_pending(files: &Files, path: &std::path::Path, batch: &Batch) -> Outcome<()> {
-    let os = |e: std::io::Error| Failure::os("write the pending batch", &e);
-    let (tmp, mut file) = seams::write_aside(&*files.disk, path, &batch.encode()?).map_err(os)?;
-    file.sync().map_err(os)?;
-    // Behind a sync, which has committed the name of the checkpoint too where there is a journal: little is left to do.
-    files.settle_checkpoint()?;
-    files.disk.rename(&tmp, path).map_err(os)?;
-    let dir = path.parent().unwrap_or(path);
-    files.disk.sync_dir(dir).map_err(os)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric in seconds")]

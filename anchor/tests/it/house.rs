@@ -105,11 +105,17 @@ pub(crate) fn open(disk: impl Disk + 'static) -> Outcome<Ledger> {
 
 /// A ledger whose keys go to the disk after so many entries.
 pub(crate) fn open_small(disk: impl Disk + 'static, run_entries: u64) -> Outcome<Ledger> {
+    let cadence = Cadence {
+        run_entries,
+        ..Cadence::default()
+    };
+    open_at(disk, cadence)
+}
+
+/// A ledger that does things so often.
+pub(crate) fn open_at(disk: impl Disk + 'static, cadence: Cadence) -> Outcome<Ledger> {
     let settings = Settings {
-        cadence: Cadence {
-            run_entries,
-            ..Cadence::default()
-        },
+        cadence,
         ..settings()
     };
     open_as(Arc::new(disk), settings, FakeClock::new(NOW_NS), keys())
@@ -133,12 +139,17 @@ pub(crate) fn anchor(n: u64) -> Bytes {
 
 /// The n-th anchor event, by this provider.
 pub(crate) fn anchor_by(n: u64, provider: u8) -> Bytes {
+    anchor_of(n, provider, 60)
+}
+
+/// The same, with so many bytes of content.
+pub(crate) fn anchor_of(n: u64, provider: u8, content: usize) -> Bytes {
     let mut tag = [0; 32];
     tag[..8].copy_from_slice(&n.to_be_bytes());
     let event = Event::AddData {
         digest: Digest([1; 32]),
         tag: Digest(tag),
-        content: vec![2; 60],
+        content: vec![2; content],
     };
     event::sign(&event, &party(provider)).unwrap().into()
 }

@@ -4,8 +4,12 @@
 use std::{collections::BTreeSet, io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use chordae_anchor::core::run::Key;
+use chordae_anchor::{
+    core::{batch::BATCH_BYTES_MAX, run::Key},
+    ledger::Cadence,
+};
 use chordae_base::{
+    journal::scan_dir,
     limits,
     seams::{
         fake::FakeDisk,
@@ -15,7 +19,10 @@ use chordae_base::{
 use chordae_chain::{checkpoint::Checkpoint, merkle};
 
 use crate::{
-    house::{all_entries, anchor, checkpoint_of, dies_at, leaves, open, open_small},
+    house::{
+        PROVIDER, all_entries, anchor, anchor_of, checkpoint_of, dies_at, leaves, open, open_at,
+        open_small,
+    },
     ledger_index::{INDEX, resealed, tag_of},
     ledger_rules::files_below,
 };
@@ -32,10 +39,26 @@ const EVENTS: u64 = 4;
 /// Entries whose keys stay in memory, where the index is what dies.
 const SMALL: u64 = 4;
 
+/// The index is written while the script runs.
+fn indexes() -> Cadence {
+    Cadence {
+        run_entries: SMALL,
+        ..Cadence::default()
+    }
+}
+
+/// Tiles are synced while the script runs, not only at its end.
+fn settles() -> Cadence {
+    Cadence {
+        behind: 2,
+        ..Cadence::default()
+    }
+}
+
 /// Submits the script until something fails.
-fn run(disk: &FaultyDisk, run_entries: u64) -> Told {
+fn run(disk: &FaultyDisk, cadence: Cadence) -> Told {
     let mut told = Told::default();
-    let Ok(ledger) = open_small(disk.clone(), run_entries) else {
+    let Ok(ledger) = open_at(disk.clone(), cadence) else {
         return told;
     };
     told.checkpoints.push(checkpoint_of(&ledger));
@@ -55,9 +78,18 @@ fn ensure(holds: bool, what: &str) -> Result<(), String> {
 }
 
 /// Starts again and compares with what was told.
-fn audit(disk: &FakeDisk, told: &Told, run_entries: u64) -> Result<(), String> {
-    let open = || open_small(disk.clone(), run_entries).map_err(|e| e.to_string());
+fn audit(disk: &FakeDisk, told: &Told, cadence: Cadence) -> Result<(), String> {
+    let open = || open_at(disk.clone(), cadence).map_err(|e| e.to_string());
     let ledger = open()?;
+    // Before anything is submitted again: the same script would make the same entries at the same places.
+    for (entry, at) in &told.places {
+        let place = ledger.place(&merkle::leaf_hash(entry));
+        let place = place.map_err(|e| e.to_string())?;
+        ensure(place == Some(*at), "an event moved, or is lost")?;
+    }
+    let newest = checkpoint_of(&ledger).size;
+    let seen = told.checkpoints.iter().all(|old| old.size <= newest);
+    ensure(seen, "the log is shorter than what was told")?;
     for n in FIRST..FIRST + EVENTS {
         let place = ledger.submit(anchor(n)).map_err(|e| e.to_string())?;
         let before = told.places.iter().find(|(entry, _)| *entry == anchor(n));
@@ -115,27 +147,46 @@ fn indexed() -> FakeDisk {
     disk
 }
 
+/// Where the journal of batches lies.
+const BATCHES: &str = "/data/ledger.batches";
+
+/// Bytes until the first segment of the journal of batches is full.
+fn left_in_segment(disk: &FakeDisk) -> u64 {
+    let mut end = 0;
+    let mut visit = |at, record: Bytes| {
+        end = at + record.len() as u64;
+        Ok(())
+    };
+    scan_dir(disk, Path::new(BATCHES), BATCH_BYTES_MAX, &mut visit).unwrap();
+    limits::LEDGER_BATCHES_SEGMENT_BYTES.saturating_sub(end)
+}
+
 /// Kills the script at each (or each so-manieth) of its operations, in one way.
-fn campaign(start: &FakeDisk, step: usize, how: How, crash: impl Fn(&FakeDisk, u64)) -> u64 {
+fn campaign(
+    (start, cadence): (&FakeDisk, Cadence),
+    step: usize,
+    how: How,
+    crash: impl Fn(&FakeDisk, u64),
+) -> u64 {
     let whole = FaultyDisk::new(Arc::new(start.copy()));
-    let told = run(&whole, limits::LEDGER_RUN_ENTRIES);
+    let told = run(&whole, cadence);
     assert_eq!(told.places.len() as u64, EVENTS);
     for after in (0..whole.changes()).step_by(step) {
         let fault = dies_at(after, how);
-        let struck = die(start, fault, limits::LEDGER_RUN_ENTRIES, &crash);
+        let struck = die(start, fault, cadence, &crash);
         assert!(struck > 0);
     }
     whole.changes()
 }
 
 /// Kills the script once, starts again and audits; how often the fault struck.
-fn die(start: &FakeDisk, fault: Fault, run_entries: u64, crash: impl Fn(&FakeDisk, u64)) -> u64 {
+fn die(start: &FakeDisk, fault: Fault, cadence: Cadence, crash: impl Fn(&FakeDisk, u64)) -> u64 {
     let disk = start.copy();
     let faulty = FaultyDisk::new(Arc::new(disk.clone()));
     faulty.arm(fault.clone());
-    let told = run(&faulty, run_entries);
+    let told = run(&faulty, cadence);
     crash(&disk, fault.after);
-    if let Err(what) = audit(&disk, &told, run_entries) {
+    if let Err(what) = audit(&disk, &told, cadence) {
         panic!("{fault:?}: {what}");
     }
     faulty.struck()
@@ -144,28 +195,73 @@ fn die(start: &FakeDisk, fault: Fault, run_entries: u64, crash: impl Fn(&FakeDis
 #[test]
 fn a_new_ledger_survives_death_at_every_operation() {
     let start = FakeDisk::new();
-    let points = campaign(&start, 1, How::Fail(ErrorKind::Other), |disk, _| {
-        disk.crash()
-    });
-    assert!(points > 60, "{points}");
-    campaign(&start, 1, How::FailAfter(ErrorKind::Other), |disk, _| {
-        disk.crash()
-    });
-    campaign(&start, 1, How::Short(7), |disk, seed| disk.crash_torn(seed));
-    // The process dies, the machine does not: what was written but never synced is still seen.
-    campaign(&start, 1, How::FailAfter(ErrorKind::Other), |_, _| {});
+    for cadence in [Cadence::default(), settles()] {
+        let from = (&start, cadence);
+        let fail = How::Fail(ErrorKind::Other);
+        let points = campaign(from, 1, fail, |disk, _| disk.crash());
+        assert!(points > 60, "{points}");
+        let after = How::FailAfter(ErrorKind::Other);
+        campaign(from, 1, after, |disk, _| disk.crash());
+        campaign(from, 1, How::Short(7), |disk, seed| disk.crash_torn(seed));
+        // The process dies, the machine does not: what was written but never synced is still seen.
+        campaign(from, 1, after, |_, _| {});
+    }
 }
 
 #[test]
 fn a_ledger_whose_tile_fills_up_survives_death_at_every_operation() {
     // 250 entries: the script crosses 256, so that tiles become full and partial ones go.
     let start = filled(125);
-    campaign(&start, 1, How::Fail(ErrorKind::Other), |disk, _| {
-        disk.crash()
-    });
-    campaign(&start, 5, How::FailAfter(ErrorKind::Other), |disk, seed| {
-        disk.crash_torn(seed + 1)
-    });
+    for cadence in [Cadence::default(), settles()] {
+        let from = (&start, cadence);
+        let fail = How::Fail(ErrorKind::Other);
+        campaign(from, 1, fail, |disk, _| disk.crash());
+        let after = How::FailAfter(ErrorKind::Other);
+        campaign(from, 5, after, |disk, seed| disk.crash_torn(seed + 1));
+    }
+}
+
+#[test]
+fn a_journal_that_gives_space_back_survives_death_at_every_operation_on_it() {
+    let start = FakeDisk::new();
+    let ledger = open(start.clone()).unwrap();
+    let mut n = 0;
+    for (room, content) in [(100_000, 30_000), (1500, 60)] {
+        while left_in_segment(&start) > room {
+            ledger.submit(anchor_of(n, PROVIDER, content)).unwrap();
+            n += 1;
+        }
+    }
+    ledger.stop();
+    assert_eq!(files_below(&start, BATCHES).len(), 1);
+    let full = start.copy();
+    run(&FaultyDisk::new(Arc::new(full.clone())), Cadence::default());
+    let begun = files_below(&full, BATCHES);
+    assert!(
+        begun.len() == 1 && begun != files_below(&start, BATCHES),
+        "{begun:?}"
+    );
+    let fault = |after, how| Fault {
+        path_has: "ledger.batches".into(),
+        ..dies_at(after, how)
+    };
+    let mut rolled = 0;
+    for how in [
+        How::Fail(ErrorKind::Other),
+        How::FailAfter(ErrorKind::Other),
+        How::Short(9),
+    ] {
+        let struck = (0..40).filter(|after| {
+            die(
+                &start,
+                fault(*after, how),
+                Cadence::default(),
+                |disk, seed| disk.crash_torn(seed),
+            ) > 0
+        });
+        rolled += struck.count();
+    }
+    assert!(rolled > 20, "{rolled}");
 }
 
 #[test]
@@ -187,7 +283,8 @@ fn an_index_that_grows_survives_death_at_every_operation_on_it() {
                 path_has: path_has.into(),
                 ..dies_at(after, how)
             };
-            let struck = (0..points).filter(|after| die(&start, fault(*after), SMALL, crash) > 0);
+            let struck =
+                (0..points).filter(|after| die(&start, fault(*after), indexes(), crash) > 0);
             let struck = struck.count();
             assert!(struck >= 8, "{struck} of {points} ({path_has})");
         }
@@ -217,7 +314,7 @@ fn the_audit_sees_an_index_that_has_lost_a_key() {
         assert!(n < 30_000, "no run is written");
     }
     ledger.stop();
-    assert_eq!(audit(&disk.copy(), &told, SMALL), Ok(()));
+    assert_eq!(audit(&disk.copy(), &told, indexes()), Ok(()));
     let lost = [
         Key::leaf(&merkle::leaf_hash(&anchor(FIRST))),
         Key::tag(&tag_of(&anchor(FIRST))),
@@ -233,7 +330,7 @@ fn the_audit_sees_an_index_that_has_lost_a_key() {
         disk.put(&path, &changed);
     }
     assert_eq!(dropped, 1);
-    let missed = audit(&disk, &told, SMALL).unwrap_err();
+    let missed = audit(&disk, &told, indexes()).unwrap_err();
     assert!(missed.contains("moved"), "{missed}");
 }
 
@@ -241,36 +338,45 @@ fn the_audit_sees_an_index_that_has_lost_a_key() {
 fn one_failed_operation_stops_the_ledger_until_it_starts_anew() {
     let start = filled(1);
     let whole = FaultyDisk::new(Arc::new(start.copy()));
-    run(&whole, limits::LEDGER_RUN_ENTRIES);
+    run(&whole, Cadence::default());
     for after in 0..whole.changes() {
         // Once only: a second try would seem to work, on a disk whose state nobody knows.
         let fault = Fault {
             for_ever: false,
             ..dies_at(after, How::Fail(ErrorKind::Other))
         };
-        die(&start, fault, limits::LEDGER_RUN_ENTRIES, |disk, _| {
-            disk.crash()
-        });
+        die(&start, fault, Cadence::default(), |disk, _| disk.crash());
     }
 }
 
 #[test]
 fn on_a_disk_that_only_pretends_to_sync_the_audit_finds_the_loss() {
-    // Negative control: if this passed the audit, the audit would see nothing.
-    let start = filled(1);
-    for path in ["tile/", "checkpoint"] {
-        let disk = start.copy();
+    // Negative control: if this passed the audit, the audit would see nothing. Tiles and checkpoint count once the
+    // log was stopped, the journal until then.
+    for (path, stops) in [
+        ("tile/", true),
+        ("checkpoint", true),
+        ("ledger.batches", false),
+    ] {
+        let disk = filled(1);
         let faulty = FaultyDisk::new(Arc::new(disk.clone()));
-        let lie = Fault {
+        faulty.arm(Fault {
             path_has: path.into(),
             for_ever: true,
             ..Fault::next(Op::Sync, How::Lie)
-        };
-        faulty.arm(lie);
-        let told = run(&faulty, limits::LEDGER_RUN_ENTRIES);
-        assert_eq!(told.places.len() as u64, EVENTS);
+        });
+        let ledger = open(faulty).unwrap();
+        let mut told = Told::default();
+        for n in FIRST..FIRST + EVENTS {
+            let place = ledger.submit(anchor(n)).unwrap();
+            told.places.push((anchor(n), place));
+            told.checkpoints.push(checkpoint_of(&ledger));
+        }
+        if stops {
+            ledger.stop();
+        }
         disk.crash();
-        let audited = audit(&disk, &told, limits::LEDGER_RUN_ENTRIES);
+        let audited = audit(&disk, &told, Cadence::default());
         assert!(audited.is_err(), "{path}");
     }
 }

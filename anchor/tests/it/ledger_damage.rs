@@ -2,9 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use chordae_anchor::LedgerKeys;
+use chordae_anchor::{
+    LedgerKeys,
+    core::batch::{BATCH_BYTES_MAX, Record},
+};
 use chordae_base::{
     FailureKind,
+    journal::scan_dir,
     seams::{
         Disk,
         fake::{FakeClock, FakeDisk},
@@ -80,6 +84,61 @@ fn a_rolled_back_ledger_does_not_start() {
     let failure = open(newer).err().unwrap();
     assert_eq!(failure.kind, FailureKind::Damaged);
     assert!(failure.why.contains("rolled back"), "{failure}");
+}
+
+#[test]
+fn a_rolled_back_journal_of_batches_does_not_start() {
+    let older = filled();
+    let newer = older.copy();
+    let ledger = open(newer.clone()).unwrap();
+    ledger.submit(anchor(1000)).unwrap();
+    ledger.stop();
+    for name in files_below(&older, "/data/ledger.batches") {
+        let path = Path::new("/data/ledger.batches").join(&name);
+        newer.put(&path, &older.peek(&path).unwrap());
+    }
+    let failure = open(newer).err().unwrap();
+    assert_eq!(failure.kind, FailureKind::Damaged);
+    assert!(failure.why.contains("rolled back"), "{failure}");
+}
+
+#[test]
+fn what_a_version_without_the_journal_left_is_finished() {
+    // Two entries under the checkpoint, and the next two in the pending form alone.
+    let disk = FakeDisk::new();
+    let ledger = open(disk.clone()).unwrap();
+    ledger.submit(anchor(0)).unwrap();
+    let before = disk.copy();
+    ledger.submit(anchor(1)).unwrap();
+    ledger.stop();
+    let mut newest = None;
+    let dir = Path::new("/data/ledger.batches");
+    scan_dir(&disk, dir, BATCH_BYTES_MAX, &mut |_, record| {
+        if let Record::Batch(batch) = Record::decode(&record)? {
+            newest = Some(batch);
+        }
+        Ok(())
+    })
+    .unwrap();
+    let pending = newest.unwrap().encode().unwrap();
+    let wanted = open(disk).unwrap().checkpoint();
+    for name in files_below(&before, "/data/ledger.batches") {
+        before.remove(&dir.join(name)).unwrap();
+    }
+    let path = Path::new("/data/ledger.pending");
+    before.put(path, &pending);
+    let after = before.copy();
+    let ledger = open(after.clone()).unwrap();
+    assert_eq!(ledger.checkpoint(), wanted);
+    ledger.stop();
+    assert_eq!(after.peek(path), None);
+    assert_eq!(open(after).unwrap().checkpoint(), wanted);
+    // Of another log, or changed.
+    let mut bent = pending;
+    let middle = bent.len() / 2;
+    bent[middle] ^= 1;
+    before.put(path, &bent);
+    assert_eq!(open(before).err().unwrap().kind, FailureKind::Damaged);
 }
 
 #[test]

@@ -458,7 +458,7 @@ fn the_folder_is_a_stock_tile_log() {
         "tile/0/001",
         "tile/0/002.p/1",
         "pending",
-        "../ledger.pending",
+        "../ledger.batches",
         "tile/8/0/000",
     ] {
         assert_eq!(

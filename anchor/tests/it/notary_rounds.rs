@@ -234,7 +234,7 @@ fn signed_bytes_are_submitted_again_unchanged() {
     let house = start(Arc::new(faulty.clone()), &chains, None).unwrap();
     faulty.arm(Fault {
         op: None,
-        path_has: "pending".into(),
+        path_has: "ledger.batches".into(),
         after: 0,
         for_ever: true,
         how: How::Fail(ErrorKind::Other),

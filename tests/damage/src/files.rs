@@ -58,7 +58,7 @@ pub fn run(form: Form, seed: u64) -> Outcome<Score> {
             for offset in (from..near).step_by(step).chain(far) {
                 // Each look at a ledger hashes and signs; every byte of it is still broken once.
                 let bits = match (form, part) {
-                    (Form::Short, _) | (_, Part::Ledger | Part::Heads | Part::Past) => {
+                    (Form::Short, _) | (_, Part::Ledger | Part::Heads | Part::Batches) => {
                         vec![dice.below(8)]
                     }
                     (Form::Long, _) => (0..8).collect(),

@@ -20,12 +20,12 @@ pub const KINDS: [(&str, &str); 7] = [
         "a session record repeats its id, which its name says; the copy is not read",
     ),
     (
-        "past-batch",
-        "once its checkpoint stands, the pending form is history: only its size and root are compared",
+        "unmarked-batch",
+        "the newest batch after a crash is marked by nothing, and nobody was told of it: its events are submitted again",
     ),
     (
-        "time-copy",
-        "the pending batch repeats the time of its block; the block's own counts",
+        "settled-tail",
+        "the last record of a stopped ledger says that its tiles are synced; without it they are written again",
     ),
     (
         keys::DRESS,
@@ -42,9 +42,9 @@ pub fn kind(part: Part, before: &Said, after: &Said) -> Option<&'static str> {
     let same = before.text == after.text;
     match part {
         Part::Directory if same => Some("sid-copy"),
-        Part::Past if same => Some("past-batch"),
-        Part::Pending if same => Some("time-copy"),
-        Part::Directory | Part::Ledger | Part::Heads | Part::Pending | Part::Past => None,
+        Part::Batches if same && after.torn => Some("settled-tail"),
+        Part::Pending if after.torn => Some("unmarked-batch"),
+        Part::Directory | Part::Ledger | Part::Heads => None,
         _ if same && after.torn => Some("idle-tail"),
         Part::Outbox if after.torn && before.text.starts_with(&after.text) => Some("unmarked-tail"),
         _ => None,

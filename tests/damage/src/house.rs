@@ -216,10 +216,8 @@ impl House {
         let sections = grant(&disk, &ledger, &dids, &entropy)?;
         ledger.stop();
         let yesterday = disk.copy();
-        let (more, before) = day(&disk, &dids, 1)?;
+        let (more, unfinished) = day(&disk, &dids, 1)?;
         links.extend(more);
-        let unfinished = disk.copy();
-        unfinished.put(&at("ledger/checkpoint"), before.as_bytes());
         wal(&disk)?;
         quarantine(&disk)?;
         exchange(&disk)?;
@@ -243,7 +241,7 @@ impl House {
         })
     }
 
-    /// Where a part is broken: the pending batch where it still matters, all else where it was left.
+    /// Where a part is broken: the pending batch where a crash left it, all else where it was left in order.
     pub fn base(&self, part: Part) -> &FakeDisk {
         match part {
             Part::Pending => &self.unfinished,
@@ -300,8 +298,9 @@ fn registry(disk: &FakeDisk, entropy: &FakeEntropy) -> Outcome<Vec<Did>> {
         .collect()
 }
 
-/// Two rounds of chunks, readings, and the anchors of both; the links, and the last checkpoint but one.
-fn day(disk: &FakeDisk, dids: &[Did], day: u8) -> Outcome<(Vec<Link>, String)> {
+/// Two rounds of chunks, readings, and the anchors of both; the links, and the folder before the ledger was stopped, with the last
+/// checkpoint but one.
+fn day(disk: &FakeDisk, dids: &[Did], day: u8) -> Outcome<(Vec<Link>, FakeDisk)> {
     let links = chunks(disk, dids, day)?;
     let (digest, count) = trail(disk, day)?;
     let audit = Event::AuditHead {
@@ -325,8 +324,10 @@ fn day(disk: &FakeDisk, dids: &[Did], day: u8) -> Outcome<(Vec<Link>, String)> {
     ledger.submit(event::sign(&all, &keys(PROVIDER)?)?)?;
     let before = ledger.checkpoint();
     ledger.submit(event::sign(&audit, &keys(PROVIDER)?)?)?;
+    let unfinished = disk.copy();
+    unfinished.put(&at("ledger/checkpoint"), before.as_bytes());
     ledger.stop();
-    Ok((links, before))
+    Ok((links, unfinished))
 }
 
 fn chunks(disk: &FakeDisk, dids: &[Did], day: u8) -> Outcome<Vec<Link>> {

@@ -49,10 +49,10 @@ pub enum Part {
     Ledger,
     /// `ledger.heads/`, which the ledger reads at its start.
     Heads,
-    /// `ledger.pending`, of a batch that a crash kept from its checkpoint.
+    /// `ledger.batches/`, whose newest batch a crash kept from its checkpoint.
     Pending,
-    /// The same, of a batch whose checkpoint stands.
-    Past,
+    /// The same, of a ledger that was stopped in order.
+    Batches,
 }
 
 /// What a part said when it was read.
@@ -78,7 +78,7 @@ impl Part {
         Self::Ledger,
         Self::Heads,
         Self::Pending,
-        Self::Past,
+        Self::Batches,
     ];
 
     /// The name below which its files lie.
@@ -94,7 +94,7 @@ impl Part {
             Self::Exchange => "mqtt",
             Self::Ledger => "ledger",
             Self::Heads => "ledger.heads",
-            Self::Pending | Self::Past => "ledger.pending",
+            Self::Pending | Self::Batches => "ledger.batches",
         }
     }
 
@@ -102,7 +102,7 @@ impl Part {
     fn journal(self) -> Option<&'static str> {
         match self {
             Self::Registry => Some("registry/log"),
-            Self::Directory | Self::Ledger | Self::Heads | Self::Pending | Self::Past => None,
+            Self::Directory | Self::Ledger | Self::Heads => None,
             other => Some(other.name()),
         }
     }
@@ -127,7 +127,7 @@ impl Part {
             Self::Quarantine => quarantine(disk),
             Self::Outbox => outbox(disk),
             Self::Exchange => exchange(disk),
-            Self::Ledger | Self::Heads | Self::Pending | Self::Past => ledger(disk),
+            Self::Ledger | Self::Heads | Self::Pending | Self::Batches => ledger(disk),
         }?;
         Ok(Said { text, torn })
     }

@@ -302,13 +302,14 @@ fn files_without_an_end() {
     for (name, part) in [(identity, Part::Registry), (tile, Part::Ledger)] {
         let disk = house.disk.copy();
         disk.put(&at(&name), &big);
+        if part == Part::Ledger {
+            // An old tile is nobody's to read but the checker's; a start removes it.
+            assert!(!codes(&disk, &house, "ledger").is_empty(), "{name}");
+            continue;
+        }
         let failure = part.read(&disk, &house).err();
         let named = failure.as_ref().is_some_and(|f| f.why.contains("over"));
-        // An old tile is nobody's to read but the checker's.
-        assert!(named || part == Part::Ledger, "{name}: {failure:?}");
-        if part == Part::Ledger {
-            assert!(!codes(&disk, &house, "ledger").is_empty(), "{name}");
-        }
+        assert!(named, "{name}: {failure:?}");
     }
     let mut whole = Bytes::from(big);
     whole.truncate(64 << 20);

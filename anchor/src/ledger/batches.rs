@@ -1,0 +1,162 @@
+//! The journal of batches, `ledger.batches/` (docs/FORMATS.md 5): one sync makes a batch durable, and with it every
+//! tile, bundle and checkpoint that follow from it.
+//!
+//! ```text
+//! settled 0 │ batch │ batch │ ... │ settled n │ batch │ batch ...
+//!           └ tiles written, not synced ┘     └ what a crash may have torn: the start writes it again ┘
+//! ```
+//!
+//! `settled` says that the tiles of a log of this size are synced, and the name of a checkpoint of this size or a later one.
+//! Everything before the newest `settled` is history; a full segment is rolled to begin with one, and the old one goes.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use chordae_base::{
+    Failure, Outcome,
+    journal::{Journal, Settings},
+    limits,
+    seams::Disk,
+};
+use chordae_chain::merkle::NodeHash;
+
+use crate::core::batch::{BATCH_BYTES_MAX, Batch, Record};
+
+/// Size and root of a log.
+pub(super) type Edge = (u64, NodeHash);
+
+pub(super) struct Batches {
+    journal: Option<Journal>,
+    /// Batches behind the newest `settled`.
+    behind: usize,
+}
+
+/// What the start finds.
+pub(super) struct Left {
+    /// The newest `settled`.
+    pub(super) settled: Edge,
+    /// The batches behind it, each standing on the one before.
+    pub(super) batches: Vec<Batch>,
+}
+
+impl Left {
+    /// Which log the batches lead to.
+    pub(super) fn end(&self) -> Edge {
+        let last = self.batches.last();
+        last.map_or(self.settled, |batch| (batch.new_size, batch.root))
+    }
+}
+
+impl Batches {
+    /// Opens it; nothing is left in a new one.
+    ///
+    /// # Errors
+    /// `Damaged` for records that do not stand on each other, and as [`Journal::open`]; `Io`.
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> Outcome<(Self, Option<Left>)> {
+        let opened = Journal::open(
+            disk,
+            Settings {
+                dir,
+                segment_bytes: limits::LEDGER_BATCHES_SEGMENT_BYTES,
+                room_bytes: limits::LEDGER_BATCHES_ROOM_BYTES,
+                record_bytes_max: BATCH_BYTES_MAX,
+            },
+        )?;
+        if let Some(torn) = opened.torn {
+            // Not durable, so nobody was told of it.
+            tracing::warn!(
+                "ledger.batches: {} bytes of a torn tail were cut",
+                torn.bytes
+            );
+        }
+        let mut left: Option<Left> = None;
+        let reader = opened.journal.reader();
+        reader.scan(opened.journal.start(), &mut |at, record| {
+            match (Record::decode(&record)?, &mut left) {
+                (Record::Settled(size, root), _) => {
+                    let (settled, batches) = ((size, root), Vec::new());
+                    left = Some(Left { settled, batches });
+                }
+                (Record::Batch(batch), Some(left)) if batch.old_size == left.end().0 => {
+                    left.batches.push(batch);
+                }
+                (Record::Batch(_), _) => {
+                    return Err(Failure::damaged(format!(
+                        "ledger.batches: the batch at {at} does not stand on what is before it"
+                    )));
+                }
+            }
+            Ok(())
+        })?;
+        let batches = Self {
+            journal: Some(opened.journal),
+            behind: left.as_ref().map_or(0, |left| left.batches.len()),
+        };
+        Ok((batches, left))
+    }
+
+    /// What a new journal begins with.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn begin(&mut self, left: &Left) -> Outcome<()> {
+        let (size, root) = left.settled;
+        let settled = Record::Settled(size, root).encode();
+        let batches = left.batches.iter().map(Batch::encode);
+        let records = std::iter::once(settled).chain(batches);
+        let records = records.map(|record| record.map(Bytes::from));
+        self.append(&records.collect::<Outcome<Vec<_>>>()?)?;
+        self.behind = left.batches.len();
+        Ok(())
+    }
+
+    /// Makes a batch durable: from here on it, and no other, follows the size that it stands on.
+    ///
+    /// # Errors
+    /// `Io`, from the first failed write on.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Outcome<()> {
+        self.append(&[Bytes::from(batch.encode()?)])?;
+        self.behind += 1;
+        Ok(())
+    }
+
+    /// Says that the tiles of a log are synced, and the name of its checkpoint. Gives the space of full segments back.
+    ///
+    /// # Errors
+    /// `Io`, from the first failed write on.
+    pub(super) fn settled(&mut self, (size, root): Edge) -> Outcome<()> {
+        let record = Bytes::from(Record::Settled(size, root).encode()?);
+        if self.is_full() {
+            let journal = self.journal.take().ok_or_else(closed)?;
+            let floor = journal.durable();
+            // A crash between the two leaves old segments, of which only the newest record counts.
+            let (journal, _) = journal.roll(&[record])?;
+            self.journal = Some(journal.trim(floor)?);
+        } else {
+            self.append(&[record])?;
+        }
+        self.behind = 0;
+        Ok(())
+    }
+
+    /// Batches behind the newest `settled`.
+    pub(super) fn behind(&self) -> usize {
+        self.behind
+    }
+
+    /// Whether a segment is full, so that its space could be given back.
+    pub(super) fn is_full(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::wants_roll)
+    }
+
+    fn append(&mut self, records: &[Bytes]) -> Outcome<()> {
+        let journal = self.journal.take().ok_or_else(closed)?;
+        let (journal, _) = journal.commit(records)?;
+        self.journal = Some(journal);
+        Ok(())
+    }
+}
+
+fn closed() -> Failure {
+    Failure::io("the journal of batches failed; the ledger goes on after a restart")
+}
