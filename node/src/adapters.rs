@@ -374,6 +374,7 @@ impl query::Ledger for Log {
     fn file(&self, path: &LedgerPath) -> Outcome<Bytes> {
         match path {
             LedgerPath::Heads { root } => self.ledger.heads(root),
+            LedgerPath::Fresh => self.ledger.fresh().map(Bytes::from),
             _ => self.ledger.file(&path.text()),
         }
     }

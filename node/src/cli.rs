@@ -431,7 +431,7 @@ pub enum StreamCommand {
 /// `chordae verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Data folder, chunk file, report, strip or proof bundle.
+    /// Data folder, chunk file, report, strip, proof bundle, or what `/ledger/fresh` answers.
     pub path: PathBuf,
     /// The answer that a proof bundle is for, in any format that pull writes; once for each of joined proofs, in their order.
     #[arg(long)]
@@ -439,7 +439,7 @@ pub struct VerifyArgs {
     /// Trust file; without one no verdict is better than `unanchored`.
     #[arg(long)]
     pub trust: Option<PathBuf>,
-    /// Of a data folder: how old its ledger's newest audit-head may be (one is written hourly), e.g. 2h.
+    /// How old the ledger's newest audit-head may be (one is written hourly), e.g. 2h; of a data folder or `/ledger/fresh`.
     #[arg(long, value_parser = duration, requires = "trust")]
     pub max_age: Option<std::time::Duration>,
     /// Prints the report as JSON.

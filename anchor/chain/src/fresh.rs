@@ -14,7 +14,7 @@ use chordae_base::{Digest, Failure, Outcome};
 
 use crate::{
     event::{self, Event},
-    receipt,
+    receipt::{self, Proof},
     trust::TrustFile,
 };
 
@@ -49,13 +49,15 @@ pub fn age_ms(time_ms: u64, now_ms: u64) -> Outcome<u64> {
     Ok(now_ms.saturating_sub(time_ms))
 }
 
-/// Verifies an `audit-head` entry with its receipt (C2SP tlog-proof) and tells its age at `now_ms`.
+/// Verifies a receipt (C2SP tlog-proof) that brings an `audit-head` entry along, and tells that one's age at `now_ms`.
 ///
 /// # Errors
-/// `BadInput` for what is no audit-head or no receipt, or lies ahead of `now_ms`; `Refused` when no
+/// `BadInput` for what is no receipt or brings no audit-head, or lies ahead of `now_ms`; `Refused` when no
 /// provider of the trust file signed it; `Damaged` when it is not in the trusted log.
-pub fn judge(entry: &[u8], proof: &str, trust: &TrustFile, now_ms: u64) -> Outcome<Fresh> {
-    let signed = event::decode(entry)?;
+pub fn judge(proof: &str, trust: &TrustFile, now_ms: u64) -> Outcome<Fresh> {
+    let entry = Proof::parse(proof)?.extra;
+    let entry = entry.ok_or_else(|| Failure::bad_input("the receipt brings no entry along"))?;
+    let signed = event::decode(&entry)?;
     let Event::AuditHead {
         digest,
         count,
@@ -69,7 +71,7 @@ pub fn judge(entry: &[u8], proof: &str, trust: &TrustFile, now_ms: u64) -> Outco
         Failure::refused("the audit-head is signed by no provider of the trust file")
     })?;
     signed.verify(&provider.sign)?;
-    let receipt = receipt::verify(entry, proof, trust)?;
+    let receipt = receipt::verify(&entry, proof, trust)?;
     trust.in_force(&signed.kid, receipt.leaf_index)?;
     Ok(Fresh {
         count,

@@ -8,8 +8,8 @@
 //!                                                    empty line, then the checkpoint, verbatim
 //! ```
 //!
-//! An `extra` line (not authenticated, application-specific) is allowed and dropped. Making and
-//! parsing believe nothing; [`verify`] is the only way to a [`Receipt`] that means something.
+//! An `extra` line (application-specific) may stand behind the first; a proof that brings its entry along has it there
+//! ([`with_entry`]). Making and parsing believe nothing; [`verify`] is the only way to a [`Receipt`] that means something.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chordae_base::{Failure, Outcome, limits};
@@ -21,7 +21,8 @@ use crate::{
     trust::TrustFile,
 };
 
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
+/// What a receipt begins with.
+pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
 /// Bytes of a receipt.
 const TEXT_MAX: usize = 256 * 1024;
 
@@ -34,6 +35,8 @@ pub struct Proof {
     pub path: Vec<NodeHash>,
     /// The signed checkpoint, verbatim.
     pub checkpoint: String,
+    /// The data of an `extra` line.
+    pub extra: Option<Vec<u8>>,
 }
 
 /// What [`verify`] established.
@@ -60,6 +63,12 @@ pub fn make(leaf_index: u64, path: &[NodeHash], checkpoint_text: &str) -> String
     text
 }
 
+/// A receipt text that brings its entry along, as the extra data of its format.
+pub fn with_entry(text: &str, entry: &[u8]) -> String {
+    let extra = format!("{HEADER}\nextra {}\n", STANDARD.encode(entry));
+    text.replacen(&format!("{HEADER}\n"), &extra, 1)
+}
+
 impl Proof {
     /// Reads a receipt text.
     ///
@@ -78,10 +87,10 @@ impl Proof {
             return Err(bad("it does not begin with c2sp.org/tlog-proof@v1"));
         }
         let mut line = lines.next();
-        if let Some(extra) = line.and_then(|l| l.strip_prefix("extra ")) {
-            STANDARD
-                .decode(extra)
-                .map_err(|_| bad("extra data that is not base64"))?;
+        let mut extra = None;
+        if let Some(data) = line.and_then(|l| l.strip_prefix("extra ")) {
+            let data = STANDARD.decode(data);
+            extra = Some(data.map_err(|_| bad("extra data that is not base64"))?);
             line = lines.next();
         }
         let digits = line
@@ -100,6 +109,7 @@ impl Proof {
             leaf_index,
             path,
             checkpoint: checkpoint.to_owned(),
+            extra,
         })
     }
 
@@ -237,10 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn extra_data_is_dropped_and_other_shapes_are_refused() {
+    fn extra_data_proves_nothing_and_other_shapes_are_refused() {
         let (entries, text, trust) = setting();
         let check = |text: &str| verify(&entries[6], text, &trust);
         check(&text.replace("\nindex", "\nextra AAAA\nindex")).unwrap();
+        let whole = with_entry(&text, &entries[6]);
+        let proof = Proof::parse(&whole).unwrap();
+        assert_eq!(proof.extra.as_deref(), Some(&*entries[6]));
+        verify(&entries[6], &whole, &trust).unwrap();
         for (what, bad) in [
             (
                 "extra that is no base64",

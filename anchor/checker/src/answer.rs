@@ -52,12 +52,10 @@ pub fn check_answer(
                 verdict: Verdict::Damaged,
             };
             let report = Report {
-                v: 1,
                 verdict: Verdict::Damaged,
                 streams: vec![stream],
                 findings: vec![finding],
-                fresh_ms: None,
-                notes: Vec::new(),
+                ..Report::of_nothing()
             };
             AnswerReport {
                 report,
@@ -107,12 +105,11 @@ pub fn check_answer_rows(
     };
     let findings = judged.findings;
     let report = Report {
-        v: 1,
         verdict,
         streams: vec![stream],
         findings,
-        fresh_ms: None,
         notes,
+        ..Report::of_nothing()
     };
     AnswerReport {
         report,

@@ -28,11 +28,14 @@ use crate::{
     tiles::{self, Kind, Tower, WIDTH},
 };
 
+mod batches;
 mod blocks;
+mod counted;
 mod signers;
 mod stored;
 
 use blocks::Blocks;
+use counted::Counted;
 use signers::{Signers, Standing};
 use stored::Stored;
 
@@ -83,8 +86,10 @@ struct Walk<'a> {
     signers: Signers<'a>,
     blocks: Blocks,
     facts: Facts,
-    /// The checkpoint as a trusted log has signed it.
+    /// The checkpoint that counts, as a trusted log has signed it.
     signed: Option<String>,
+    /// Where that is not the newest one.
+    counted: Option<Counted>,
     notes: Vec<String>,
     /// Records of the trail that the log knows of.
     trail: u64,
@@ -108,6 +113,7 @@ pub(crate) fn check(
         blocks: Blocks::default(),
         facts: Facts::default(),
         signed: None,
+        counted: None,
         notes: Vec::new(),
         trail: 0,
         strangers: 0,
@@ -123,11 +129,15 @@ pub(crate) fn check(
     counts &= walk.in_force(notes)?;
     walk.beyond(&claim, notes)?;
     walk.forks();
+    walk.only_counted();
     if walk.strangers > 0 {
         notes.push(format!(
             "{} ledger entries are signed by keys that only a trust file can vouch for",
             walk.strangers
         ));
+    }
+    if !walk.found.is_empty() {
+        notes.extend(batches::unfinished(folder));
     }
     let mut facts = walk.facts;
     facts.proven = counts && walk.found.is_empty();
@@ -172,12 +182,15 @@ impl Walk<'_> {
         };
         match trust.policy()?.open(&text) {
             Ok(opened) => {
-                let counts = opened.counts();
-                // Not damage: the log is intact, and the cosignatures may come.
-                notes.extend(opened.lacks.map(|lacks| {
-                    format!("the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}")
-                }));
+                let mut counts = opened.counts();
                 self.signed = Some(text);
+                // Not damage: the log is intact, and the cosignatures may come.
+                if let Some(lacks) = opened.lacks {
+                    notes.push(format!(
+                        "the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}"
+                    ));
+                    counts = self.cosigned(&trust.policy()?, &opened.checkpoint, notes)?;
+                }
                 Ok(Some((opened.checkpoint, counts)))
             }
             Err(e) => {
@@ -256,6 +269,9 @@ impl Walk<'_> {
                 // Both findings are there; what follows cannot be placed.
                 (None, None) => return Ok(()),
             };
+            if let Some(counted) = &mut self.counted {
+                counted.walk(&leaves);
+            }
             by_entries.add(&self.stored, &leaves)?;
             by_tiles.add(&self.stored, &hashes)?;
         }

@@ -325,7 +325,7 @@ impl Index {
         }
         match event {
             Event::AuditHead { digest, count, .. }
-                if self.state.audit.is_none_or(|known| known.count < *count) =>
+                if self.state.audit.is_none_or(|known| known.count <= *count) =>
             {
                 self.state.audit = Some(Audit {
                     leaf_index: at,

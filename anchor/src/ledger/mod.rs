@@ -527,6 +527,19 @@ impl Ledger {
         Ok(receipt::make(leaf_index, &path, &text))
     }
 
+    /// The newest `audit-head`, in its receipt: how old the log is, by the provider's clock
+    /// ([`chordae_chain::fresh`]).
+    ///
+    /// # Errors
+    /// `NotFound` while there is none that counts, and as [`Self::receipt`].
+    pub fn fresh(&self) -> Outcome<String> {
+        let newest = self.view().index.state().audit;
+        let none = || Failure::not_found("the log has no audit-head yet");
+        let at = newest.ok_or_else(none)?.leaf_index;
+        let receipt = self.receipt(at)?;
+        Ok(receipt::with_entry(&receipt, &self.entry(at)?))
+    }
+
     /// The heads that an `add-heads` event names by this root, as published.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use chordae_base::{
     },
 };
 use chordae_chain::{
-    bundle::{Asked, ProofBundle, joined},
+    bundle::{AnswerRows, Asked, ProofBundle, joined},
     report::looks_like,
     trust::TrustFile,
 };
@@ -59,7 +59,7 @@ pub(super) fn run(args: &cli::VerifyArgs) -> Outcome<Verdict> {
     })
 }
 
-fn read(path: &Path, max: u64) -> Outcome<Vec<u8>> {
+pub(super) fn read(path: &Path, max: u64) -> Outcome<Vec<u8>> {
     OsDisk
         .read(path, max)
         .map_err(|e| Failure::os(format!("read {}", path.display()), &e))
@@ -78,8 +78,11 @@ fn check(path: &Path, answers: &[PathBuf], trust: Option<&TrustFile>) -> Outcome
             match (text, answers) {
                 (Some(text), []) if strip::looks_like(&text) => carried(&text, trust),
                 (Some(text), []) if looks_like(&text) => report::check(&text, trust),
+                (Some(text), []) if checker::is_receipt(&text) => {
+                    checker::check_fresh(&text, trust, now_ms())
+                }
                 (_, []) => Err(Failure::bad_input(format!(
-                    "{} is neither a data folder, a chunk, a report nor a strip; if it is a proof bundle, name its answer with --answer",
+                    "{} is neither a data folder, a chunk, a report, a strip nor the receipt of an audit-head; if it is a proof bundle, name its answer with --answer",
                     path.display()
                 ))),
                 (None, _) => Err(Failure::bad_input("the proof bundle is not text")),
@@ -122,12 +125,18 @@ fn judge(bundle: &ProofBundle, name: &Path, trust: Option<&TrustFile>) -> Outcom
     let bytes = Bytes::from(read(name, limits::ANSWER_BYTES_MAX)?);
     let format = formats::sniff(&bytes)
         .ok_or_else(|| Failure::bad_input(format!("{} is in no format of ours", name.display())))?;
-    let rows = rows_of(format, &bytes);
-    match rows.and_then(|rows| scales_of(format, &bytes, bundle).map(|()| rows)) {
+    match read_back(format, &bytes, bundle) {
         // An overview for example: that is a question wrongly put, not damage.
         Err(e) if format != Format::Csv && e.kind == FailureKind::BadInput => Err(e),
         rows => Ok(checker::check_answer(bundle, rows, trust).report),
     }
+}
+
+/// The rows of an answer, whose scales are those of its proof.
+fn read_back(format: Format, answer: &Bytes, bundle: &ProofBundle) -> Outcome<AnswerRows> {
+    let rows = rows_of(format, answer)?;
+    scales_of(format, answer, bundle)?;
+    Ok(rows)
 }
 
 /// Judges what a strip carries. The trust file in it counts for nothing: it came with what is being checked.
@@ -142,8 +151,7 @@ fn carried(page: &str, trust: Option<&TrustFile>) -> Outcome<Report> {
         ours,
     ) = Strip::open(page)?;
     let bundle = ProofBundle::parse(&proof)?;
-    let rows = rows_of(Format::Arrow, &answer);
-    let rows = rows.and_then(|rows| scales_of(Format::Arrow, &answer, &bundle).map(|()| rows));
+    let rows = read_back(Format::Arrow, &answer, &bundle);
     let asked = Asked {
         did: Some(about.did),
         window: Some(Span {
@@ -189,9 +197,14 @@ pub(crate) fn folder(disk: &dyn Disk, path: &Path, trust: Option<&TrustFile>) ->
     let options = CheckOptions {
         pages: true,
         threads: cores.clamp(1, limits::CHECK_THREADS_MAX),
-        now_ms: u64::try_from(OsClock.wall_ns() / 1_000_000).ok(),
+        now_ms: Some(now_ms()),
     };
     watched(|show| checker::check_folder_with(disk, path, trust, &options, show))
+}
+
+/// The reader's time, in ms since 1970.
+fn now_ms() -> u64 {
+    u64::try_from(OsClock.wall_ns() / 1_000_000).unwrap_or(0)
 }
 
 fn print(report: &Report) {

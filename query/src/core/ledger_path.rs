@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! checkpoint
+//! fresh                       the newest audit-head with its receipt; beside the log
 //! tile/{L}/{N}[.p/{W}]        L 0-63, N as x001/x234/067, W 1-255
 //! tile/entries/{N}[.p/{W}]
 //! heads/{R}/{root}            64 digits of the root that an add-heads event names, R the first two of them
@@ -16,8 +17,10 @@ use chordae_chain::heads;
 /// A file of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LedgerPath {
-    /// The newest checkpoint; the only one that changes.
+    /// The newest checkpoint; changes.
     Checkpoint,
+    /// The newest audit-head; changes.
+    Fresh,
     /// A tile of hashes.
     Tile {
         /// Level, 0 to 63.
@@ -64,6 +67,9 @@ impl LedgerPath {
         if text == "checkpoint" {
             return Some(Self::Checkpoint);
         }
+        if text == "fresh" {
+            return Some(Self::Fresh);
+        }
         let rest = text.strip_prefix("tile/")?;
         let (level, number) = rest.split_once('/')?;
         let (number, width) = match number.split_once(".p/") {
@@ -86,6 +92,7 @@ impl LedgerPath {
     pub fn text(&self) -> String {
         let (head, index, width) = match *self {
             Self::Checkpoint => return "checkpoint".to_owned(),
+            Self::Fresh => return "fresh".to_owned(),
             Self::Tile {
                 level,
                 index,
@@ -107,7 +114,7 @@ impl LedgerPath {
 
     /// Whether the file may never change.
     pub fn immutable(&self) -> bool {
-        !matches!(self, Self::Checkpoint)
+        !matches!(self, Self::Checkpoint | Self::Fresh)
     }
 }
 

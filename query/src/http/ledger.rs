@@ -1,7 +1,7 @@
 //! `GET /ledger/...`: the log for everybody, cacheable; no token, no trail.
 //!
 //! A path is read into numbers and written anew before it is looked up; text from outside reaches no
-//! disk. Tiles never change; the checkpoint does.
+//! disk. Tiles never change; the checkpoint and what shows the log's age do.
 
 use std::sync::Arc;
 
@@ -29,7 +29,10 @@ async fn read(
     query: Option<&str>,
 ) -> Result<Response, Problem> {
     let path = parse(path, query)?;
-    let entries = matches!(path, LedgerPath::Entries { .. } | LedgerPath::Heads { .. });
+    let entries = matches!(
+        path,
+        LedgerPath::Entries { .. } | LedgerPath::Heads { .. } | LedgerPath::Fresh
+    );
     if entries && !service.entries_public {
         return Err(Failure::not_found("no such file of the log").into());
     }

@@ -412,6 +412,15 @@ fn operations() -> Vec<Op> {
                 vec![],
             )
         },
+        Op {
+            answer: (200, vec!["text/plain"], Value::Null),
+            ..ledger(
+                "/ledger/fresh",
+                "fresh",
+                "the newest audit-head as the extra data of its tlog-proof: how old the log is",
+                vec![],
+            )
+        },
         ledger(
             "/ledger/tile/{level}/{number}",
             "tile",

@@ -60,7 +60,10 @@ fn log(entries: &[Vec<u8>]) -> (TrustFile, Vec<String>) {
 fn an_idle_log_tells_its_age_and_an_old_one_is_refused() {
     let entries = [head(0, 1), head(7, 1)];
     let (trust, receipts) = log(&entries);
-    let judge = |now| fresh::judge(&entries[0], &receipts[0], &trust, now);
+    let judge = |now| {
+        let text = receipt::with_entry(&receipts[0], &entries[0]);
+        fresh::judge(&text, &trust, now)
+    };
     let fresh = judge(TIME + 90_000).unwrap();
     assert_eq!(
         (fresh.count, fresh.time_ms, fresh.age_ms),
@@ -87,7 +90,9 @@ fn only_a_head_of_the_trusted_provider_in_the_trusted_log_counts() {
     );
     let entries = [head(1, 1), head(1, 9), other.unwrap()];
     let (trust, receipts) = log(&entries);
-    let judge = |entry: &[u8], receipt: &str| fresh::judge(entry, receipt, &trust, TIME);
+    let judge = |entry: &[u8], receipt: &str| {
+        fresh::judge(&receipt::with_entry(receipt, entry), &trust, TIME)
+    };
     judge(&entries[0], &receipts[0]).unwrap();
     let kind = |entry: &[u8], receipt: &str| judge(entry, receipt).unwrap_err().kind;
     assert_eq!(

@@ -100,6 +100,59 @@ fn a_ledger_is_proven_once_its_quorum_has_cosigned() {
 }
 
 #[test]
+fn what_witnesses_have_cosigned_counts_while_they_lag_behind() {
+    let mut house = House::new();
+    let name = "w.example";
+    let witness = TrustedWitness::new(name, &keys(7).sign_public()).unwrap();
+    let demand = format!("witness W {}\nquorum W", witness.vkey());
+    house.trust.policy = house.trust.policy.replace("quorum none", &demand);
+    let size = house.entries.len();
+    let cosigned = |size: usize, root| {
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: size as u64,
+            root,
+        };
+        let note = checkpoint.sign(&keys(5).sign).unwrap();
+        note + &cosignature::sign(&checkpoint, name, &keys(7).sign, 77).unwrap()
+    };
+    let root = |size: usize| {
+        let leaves = house.entries[..size].iter().map(|e| merkle::leaf_hash(e));
+        merkle::root(&leaves.collect::<Vec<_>>())
+    };
+    let anchored = |text: String| {
+        house.put("ledger.cosigned", text.as_bytes());
+        let report = house.check();
+        let anchored: Vec<_> = report.streams.iter().map(|s| s.anchored_to).collect();
+        (anchored, report)
+    };
+    let (all, report) = anchored(cosigned(size, root(size)));
+    assert_eq!(report.verdict, Verdict::Ok);
+    assert!(all.iter().all(Option::is_some));
+    // An earlier one: what was anchored since does not count yet, and nothing is wrong.
+    let (some, report) = anchored(cosigned(3, root(3)));
+    only(&report, &[]);
+    assert_eq!(report.verdict, Verdict::Unanchored);
+    assert!(
+        some != all && some.iter().zip(&all).all(|(a, b)| a <= b),
+        "{some:?} of {all:?}"
+    );
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|n| n.contains("the first 3 entries"))
+    );
+    // Another history, a longer one, and what is no checkpoint of the log.
+    let (_, report) = anchored(cosigned(3, [1; 32]));
+    only(&report, &[("ledger.cosigned", Code::Fork)]);
+    let (_, report) = anchored(cosigned(size + 1, [1; 32]));
+    only(&report, &[("ledger.cosigned", Code::Rollback)]);
+    let (_, report) = anchored("nothing\n".into());
+    only(&report, &[("ledger.cosigned", Code::CheckpointSignature)]);
+}
+
+#[test]
 fn a_checkpoint_of_the_true_key_over_other_entries_is_no_root() {
     let house = House::new();
     let other = Checkpoint {
