@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! batch   = CBOR ["chordae pending 1", old size, new size, root, time_ms, [entries..., block]]
-//! settled = CBOR ["chordae settled 1", size, root]
+//! settled = CBOR ["chordae settled 1", checkpoint as the log signed it]
 //! ```
 //!
 //! A batch is synced before the checkpoint is signed: from then on it, and no other,
@@ -123,8 +123,8 @@ impl Batch {
 /// A record of the journal of batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// The tiles of a log of this size and root are synced.
-    Settled(u64, NodeHash),
+    /// The tiles of the log of this checkpoint are synced; its text, as it was signed.
+    Settled(String),
     /// What follows the log before it.
     Batch(Batch),
 }
@@ -137,11 +137,9 @@ impl Record {
     pub fn encode(&self) -> Outcome<Vec<u8>> {
         match self {
             Self::Batch(batch) => batch.encode(),
-            Self::Settled(size, root) => cbor::encode(&Value::Array(vec![
-                SETTLED.into(),
-                (*size).into(),
-                Value::Bytes(root.to_vec()),
-            ])),
+            Self::Settled(text) => {
+                cbor::encode(&Value::Array(vec![SETTLED.into(), text.as_str().into()]))
+            }
         }
     }
 
@@ -167,8 +165,8 @@ impl Record {
                     }))
                 }
                 SETTLED => {
-                    let [_, size, root] = fields.try_into().ok()?;
-                    Some(Self::Settled(number(size)?, hash(root)?))
+                    let [_, text] = fields.try_into().ok()?;
+                    Some(Self::Settled(text.into_text().ok()?))
                 }
                 _ => None,
             }

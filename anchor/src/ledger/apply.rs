@@ -37,9 +37,9 @@ pub(super) fn apply(
     };
     let text = checkpoint.sign(&log.sign)?;
 
-    // A crash leaves this checkpoint or one before it. With another one the next start finishes the batches
-    // of the journal and signs these bytes again: what submitters are told from here on is so after any crash.
-    files.put_checkpoint(&text)?;
+    // A crash leaves this checkpoint, one before it, or a torn one. The next start finishes the batches of the
+    // journal and signs these bytes again: what submitters are told from here on is so after any crash.
+    files.put_checkpoint(&text, unsettled)?;
     Ok(Applied {
         tree,
         checkpoint,

@@ -6,8 +6,8 @@
 //!           └ tiles written, not synced ┘     └ what a crash may have torn: the start writes it again ┘
 //! ```
 //!
-//! `settled` says that the tiles of a log of this size are synced, and the name of a checkpoint of this size or a later one.
-//! Everything before the newest `settled` is history; a full segment is rolled to begin with one, and the old one goes.
+//! `settled` is a signed checkpoint, of which tiles and file are synced. Everything before the newest one is history; a full
+//! segment is rolled to begin with one, and the old one goes.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -18,12 +18,8 @@ use chordae_base::{
     limits,
     seams::Disk,
 };
-use chordae_chain::merkle::NodeHash;
 
 use crate::core::batch::{BATCH_BYTES_MAX, Batch, Record};
-
-/// Size and root of a log.
-pub(super) type Edge = (u64, NodeHash);
 
 pub(super) struct Batches {
     journal: Option<Journal>,
@@ -33,18 +29,10 @@ pub(super) struct Batches {
 
 /// What the start finds.
 pub(super) struct Left {
-    /// The newest `settled`.
-    pub(super) settled: Edge,
+    /// The newest `settled`: a checkpoint's text, not verified.
+    pub(super) settled: String,
     /// The batches behind it, each standing on the one before.
     pub(super) batches: Vec<Batch>,
-}
-
-impl Left {
-    /// Which log the batches lead to.
-    pub(super) fn end(&self) -> Edge {
-        let last = self.batches.last();
-        last.map_or(self.settled, |batch| (batch.new_size, batch.root))
-    }
 }
 
 impl Batches {
@@ -73,11 +61,16 @@ impl Batches {
         let reader = opened.journal.reader();
         reader.scan(opened.journal.start(), &mut |at, record| {
             match (Record::decode(&record)?, &mut left) {
-                (Record::Settled(size, root), _) => {
-                    let (settled, batches) = ((size, root), Vec::new());
+                (Record::Settled(settled), _) => {
+                    let batches = Vec::new();
                     left = Some(Left { settled, batches });
                 }
-                (Record::Batch(batch), Some(left)) if batch.old_size == left.end().0 => {
+                (Record::Batch(batch), Some(left))
+                    if left
+                        .batches
+                        .last()
+                        .is_none_or(|last| last.new_size == batch.old_size) =>
+                {
                     left.batches.push(batch);
                 }
                 (Record::Batch(_), _) => {
@@ -100,8 +93,7 @@ impl Batches {
     /// # Errors
     /// `Io`.
     pub(super) fn begin(&mut self, left: &Left) -> Outcome<()> {
-        let (size, root) = left.settled;
-        let settled = Record::Settled(size, root).encode();
+        let settled = Record::Settled(left.settled.clone()).encode();
         let batches = left.batches.iter().map(Batch::encode);
         let records = std::iter::once(settled).chain(batches);
         let records = records.map(|record| record.map(Bytes::from));
@@ -120,12 +112,12 @@ impl Batches {
         Ok(())
     }
 
-    /// Says that the tiles of a log are synced, and the name of its checkpoint. Gives the space of full segments back.
+    /// Says that the tiles of a checkpoint are synced, and its file. Gives the space of full segments back.
     ///
     /// # Errors
     /// `Io`, from the first failed write on.
-    pub(super) fn settled(&mut self, (size, root): Edge) -> Outcome<()> {
-        let record = Bytes::from(Record::Settled(size, root).encode()?);
+    pub(super) fn settled(&mut self, checkpoint: &str) -> Outcome<()> {
+        let record = Bytes::from(Record::Settled(checkpoint.to_owned()).encode()?);
         if self.is_full() {
             let journal = self.journal.take().ok_or_else(closed)?;
             let floor = journal.durable();

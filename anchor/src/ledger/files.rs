@@ -69,16 +69,24 @@ impl Files {
             .map_err(|_| Failure::damaged("ledger/checkpoint is not text"))
     }
 
-    /// Puts a checkpoint in place of the old one. A crash leaves the new one or one before it, until
-    /// [`Self::settle`].
-    pub(crate) fn put_checkpoint(&self, text: &str) -> Outcome<()> {
+    /// Puts a checkpoint in place of the old one, whole for whoever reads it, and not synced. A crash before
+    /// [`Self::settle`] leaves this one, one before it, or a torn one.
+    pub(crate) fn put_checkpoint(&self, text: &str, unsettled: &mut Unsettled) -> Outcome<()> {
         let path = self.dir.join("checkpoint");
-        let put = || {
-            let (tmp, mut file) = seams::write_aside(&*self.disk, &path, text.as_bytes())?;
-            file.sync()?;
-            self.disk.rename(&tmp, &path)
+        let mut put = || {
+            let (tmp, file) = seams::write_aside(&*self.disk, &path, text.as_bytes())?;
+            self.disk.rename(&tmp, &path)?;
+            unsettled.files.insert("checkpoint".into(), file);
+            Ok(())
         };
-        put().map_err(|e| Failure::os("write ledger/checkpoint", &e))
+        put().map_err(|e: io::Error| Failure::os("write ledger/checkpoint", &e))
+    }
+
+    /// Writes a checkpoint, durable; a crash leaves the old one or this.
+    pub(crate) fn write_checkpoint(&self, text: &str) -> Outcome<()> {
+        let path = self.dir.join("checkpoint");
+        seams::write_atomic(&*self.disk, &path, text.as_bytes())
+            .map_err(|e| Failure::os("write ledger/checkpoint", &e))
     }
 
     /// A tile or bundle of exactly this width, if need be the beginning of a wider one; none if there is neither.
@@ -227,11 +235,10 @@ impl Files {
         Ok(())
     }
 
-    /// From here on a crash leaves the tiles of the newest log, and the checkpoint that was put last. The tiles that
-    /// became full.
+    /// From here on a crash leaves the tiles and the checkpoint that were put last. The tiles that became full.
     pub(crate) fn settle(&self, unsettled: &mut Unsettled) -> Outcome<Vec<Tile>> {
         let Unsettled { files, dirs, full } = std::mem::take(unsettled);
-        let os = |e: io::Error| Failure::os("sync the tiles of the ledger", &e);
+        let os = |e: io::Error| Failure::os("sync ledger/", &e);
         for mut file in files.into_values() {
             file.sync().map_err(os)?;
         }
@@ -310,10 +317,10 @@ fn of_width(tile: &Tile, width: u32) -> Tile {
     )
 }
 
-/// Tiles that were written since the last settling.
+/// What was written since the last settling.
 #[derive(Default)]
 pub(crate) struct Unsettled {
-    /// By the path of the full one.
+    /// By name; a tile by that of the full one.
     files: BTreeMap<String, Box<dyn DiskFile>>,
     dirs: BTreeSet<PathBuf>,
     full: Vec<Tile>,

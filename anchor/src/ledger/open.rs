@@ -20,7 +20,8 @@ use std::{
 use chordae_base::{Failure, FailureKind, Outcome, limits, seams::Disk};
 use chordae_chain::{
     checkpoint::{self, Checkpoint, TrustedLog},
-    event, merkle,
+    event,
+    merkle::{self, NodeHash},
     policy::Policy,
 };
 use tlog_tiles::{Hash, TileHashReader};
@@ -28,7 +29,7 @@ use tlog_tiles::{Hash, TileHashReader};
 use super::{
     LedgerKeys, Shelf, View,
     apply::{apply, write_tiles},
-    batches::{Batches, Edge, Left},
+    batches::{Batches, Left},
     cosigned::Quorum,
     files::{Files, Unsettled},
     runs::Runs,
@@ -92,8 +93,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let dir = settings.data_dir.join("ledger");
     disk.create_dir_all(&dir)
         .map_err(|e| Failure::os(dir.display(), &e))?;
-    // A killed process may have left the name of a checkpoint in a cache that was never
-    // synced. It is now: what follows is built on it, and must not outlive it.
+    // A killed process may have left names in a cache that was never synced. They are now: what follows is built on
+    // them, and must not outlive them.
     for holds_names in [&dir, &settings.data_dir] {
         disk.sync_dir(holds_names)
             .map_err(|e| Failure::os(format_args!("sync {}", holds_names.display()), &e))?;
@@ -102,26 +103,51 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let files = Files::new(disk, dir);
     let journal = settings.data_dir.join("ledger.batches");
     let (mut batches, left) = Batches::open(Arc::clone(&files.disk), journal)?;
-    let text = first_checkpoint(&files, settings, keys, left.is_some())?;
-    let (covered, text) = match checkpoint::open(&text, &log) {
-        Ok(covered) => (covered, text),
-        Err(e) => handed_over(&files, settings, keys, &text)?
-            .ok_or_else(|| damaged(e, "ledger/checkpoint"))?,
+    let known = |text: &str| opened(settings, keys, &log, text);
+    let stored = first_checkpoint(&files, settings, keys, left.is_some())
+        .and_then(|text| Ok((known(&text)?, text)))
+        .map_err(|e| e.during("ledger/checkpoint"));
+    let newest = match (stored, &left) {
+        // Torn by a crash: the journal leads to what stood there.
+        (Err(e), Some(left)) if e.kind == FailureKind::Damaged && !left.batches.is_empty() => {
+            tracing::warn!("{e}: it is made again from ledger.batches");
+            let settled = known(&left.settled).map_err(|e| e.during("ledger.batches"))?;
+            (settled, String::new())
+        }
+        (newest, _) => newest?,
     };
+    let ((covered, text), stored) = newest;
     let left = match left {
         Some(left) => left,
         // New, brought back from a copy of the log alone, or of a version without the journal.
         None => {
+            // Also where it is there: a killed process may have left it in a cache that was never synced.
+            files.write_checkpoint(&text)?;
             let left = Left {
-                settled: (covered.size, covered.root),
+                settled: text.clone(),
                 batches: pending(&files, settings, &covered)?.into_iter().collect(),
             };
             batches.begin(&left)?;
             left
         }
     };
-    let newest = finish(&files, settings, keys, &mut batches, &left, (covered, text))?;
-    let (covered, text) = newest;
+    let settled = known(&left.settled).map_err(|e| e.during("ledger.batches"))?;
+    let mut finishing = Finishing {
+        files: &files,
+        settings,
+        keys,
+        unsettled: Unsettled::default(),
+    };
+    let (covered, text) = finishing.finish(&settled.0, &left.batches, (covered, text))?;
+    if text != stored || !left.batches.is_empty() {
+        // Also where it is there, as above. And of a log whose key was changed: the key of today signs the same size
+        // and root.
+        finishing.put_checkpoint(&text)?;
+    }
+    if text != left.settled {
+        files.settle(&mut finishing.unsettled)?;
+        batches.settled(&text)?;
+    }
     forget_pending(&files, settings)?;
     let together = Together::new(Arc::clone(&files.disk), &settings.data_dir);
     let runs = open_runs(&files, settings, keys, &covered)?;
@@ -186,64 +212,67 @@ fn forget_pending(files: &Files, settings: &Settings) -> Outcome<()> {
     }
 }
 
-/// Brings the log to where the journal of batches ends: tiles that a crash may have torn are written again, and batches that
-/// it kept from their checkpoint get it. The newest checkpoint, and its text.
-///
-/// # Errors
-/// `Damaged` when checkpoint and journal are of two histories, or one of them was rolled back; `Io`.
-fn finish(
-    files: &Files,
-    settings: &Settings,
-    keys: &LedgerKeys,
-    batches: &mut Batches,
-    left: &Left,
-    mut newest: (Checkpoint, String),
-) -> Outcome<(Checkpoint, String)> {
-    let covered = done(left, &newest.0)?;
-    if left.batches.is_empty() {
-        return Ok(newest);
-    }
-    let mut tree = edge(files, left.settled)?;
-    let mut unsettled = Unsettled::default();
-    for (at, batch) in left.batches.iter().enumerate() {
-        let one = || format!("ledger.batches, the batch behind entry {}", batch.old_size);
-        if at < covered {
-            tree = write_tiles(files, &mut unsettled, &tree, batch).map_err(|e| e.during(one()))?;
-        } else {
-            let applied = apply(
-                files,
-                &mut unsettled,
-                &tree,
-                batch,
-                &settings.origin,
-                &keys.log,
-            )
-            .map_err(|e| e.during(one()))?;
-            tree = applied.tree;
-            newest = (applied.checkpoint, applied.text);
-        }
-        if unsettled.is_much() {
-            files.settle(&mut unsettled)?;
-        }
-    }
-    files.settle(&mut unsettled)?;
-    batches.settled(left.end())?;
-    tracing::info!(
-        "ledger: wrote the tiles of {} batches again, up to entry {}; {} of them had no checkpoint",
-        left.batches.len(),
-        newest.0.size,
-        left.batches.len() - covered
-    );
-    Ok(newest)
+/// Brings the log to where the journal of batches ends.
+struct Finishing<'a> {
+    files: &'a Files,
+    settings: &'a Settings,
+    keys: &'a LedgerKeys,
+    unsettled: Unsettled,
 }
 
-/// How many of the batches that are left the checkpoint covers.
-fn done(left: &Left, checkpoint: &Checkpoint) -> Outcome<usize> {
-    let states = left
-        .batches
-        .iter()
-        .map(|batch| (batch.new_size, batch.root));
-    let states: Vec<Edge> = std::iter::once(left.settled).chain(states).collect();
+impl Finishing<'_> {
+    /// Writes the tiles again that a crash may have torn, and gives batches their checkpoint that it kept from it. The newest
+    /// checkpoint, and its text.
+    ///
+    /// # Errors
+    /// `Damaged` when checkpoint and journal are of two histories, or one of them was rolled back; `Io`.
+    fn finish(
+        &mut self,
+        settled: &Checkpoint,
+        batches: &[Batch],
+        mut newest: (Checkpoint, String),
+    ) -> Outcome<(Checkpoint, String)> {
+        let covered = done(settled, batches, &newest.0)?;
+        if batches.is_empty() {
+            return Ok(newest);
+        }
+        let (files, origin, log) = (self.files, &self.settings.origin, &self.keys.log);
+        let mut tree = edge(files, (settled.size, settled.root))?;
+        for (at, batch) in batches.iter().enumerate() {
+            let one = || format!("ledger.batches, the batch behind entry {}", batch.old_size);
+            if at < covered {
+                let written = write_tiles(files, &mut self.unsettled, &tree, batch);
+                tree = written.map_err(|e| e.during(one()))?;
+            } else {
+                let applied = apply(files, &mut self.unsettled, &tree, batch, origin, log);
+                let applied = applied.map_err(|e| e.during(one()))?;
+                tree = applied.tree;
+                newest = (applied.checkpoint, applied.text);
+            }
+            if self.unsettled.is_much() {
+                files.settle(&mut self.unsettled)?;
+            }
+        }
+        tracing::info!(
+            "ledger: wrote the tiles of {} batches again, up to entry {}; {} of them had no checkpoint",
+            batches.len(),
+            newest.0.size,
+            batches.len() - covered
+        );
+        Ok(newest)
+    }
+
+    fn put_checkpoint(&mut self, text: &str) -> Outcome<()> {
+        self.files.put_checkpoint(text, &mut self.unsettled)
+    }
+}
+
+/// How many of the batches a checkpoint covers.
+fn done(settled: &Checkpoint, batches: &[Batch], checkpoint: &Checkpoint) -> Outcome<usize> {
+    let states = batches.iter().map(|batch| (batch.new_size, batch.root));
+    let states: Vec<_> = std::iter::once((settled.size, settled.root))
+        .chain(states)
+        .collect();
     match states.iter().position(|(size, _)| *size == checkpoint.size) {
         Some(at)
             if states
@@ -257,8 +286,8 @@ fn done(left: &Left, checkpoint: &Checkpoint) -> Outcome<usize> {
         )),
         None => Err(Failure::damaged(format!(
             "ledger.batches stands on {} entries and ends at {}, but the ledger has {}: one was rolled back",
-            left.settled.0,
-            left.end().0,
+            settled.size,
+            states.last().map_or(0, |(size, _)| *size),
             checkpoint.size
         ))),
     }
@@ -292,28 +321,28 @@ fn first_checkpoint(
         root,
     }
     .sign(&keys.log.sign)?;
-    files.put_checkpoint(&text)?;
-    // Before the journal says that there is a log.
-    files.settle(&mut Unsettled::default())?;
     Ok(text)
 }
 
-/// The newest checkpoint of a log whose key was changed: a key of the policy signed it before that one
-/// was retired. The key of today signs the same size and root, so that whoever looks finds what it
-/// trusts. A crash before that is durable leaves the old signature, and the next start comes here again.
-fn handed_over(
-    files: &Files,
+/// A checkpoint of this log, as the key of today signs it: signed by that key or, of a log whose key was changed, by a key
+/// of the policy before that one was retired.
+fn opened(
     settings: &Settings,
     keys: &LedgerKeys,
+    log: &TrustedLog,
     text: &str,
-) -> Outcome<Option<(Checkpoint, String)>> {
-    let opened = settings.policy.as_ref().map(|policy| policy.open(text));
-    let Some(Ok(opened)) = opened else {
-        return Ok(None);
+) -> Outcome<(Checkpoint, String)> {
+    let own = match checkpoint::open(text, log) {
+        Ok(covered) => return Ok((covered, text.to_owned())),
+        Err(e) => damaged(e, "the checkpoint"),
     };
-    let text = opened.checkpoint.sign(&keys.log.sign)?;
-    files.put_checkpoint(&text)?;
-    Ok(Some((opened.checkpoint, text)))
+    match settings.policy.as_ref().map(|policy| policy.open(text)) {
+        Some(Ok(opened)) => {
+            let text = opened.checkpoint.sign(&keys.log.sign)?;
+            Ok((opened.checkpoint, text))
+        }
+        _ => Err(own),
+    }
 }
 
 /// The runs of the index that this log begins with.
@@ -438,7 +467,7 @@ fn begin_after(files: &Files, head: &Head, rotations: &[Retired]) -> Outcome<(Tr
 }
 
 /// The growing edge of the log of this size, read from its tiles and checked against its root.
-fn edge(files: &Files, (size, root): Edge) -> Outcome<Tree> {
+fn edge(files: &Files, (size, root): (u64, NodeHash)) -> Outcome<Tree> {
     let tail = match size % TILE_WIDTH {
         0 => Vec::new(),
         _ => files.bundle(size / TILE_WIDTH, size)?,

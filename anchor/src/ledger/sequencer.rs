@@ -154,7 +154,8 @@ impl Sequencer {
             return Ok(());
         }
         let full = self.shelf.files.settle(&mut self.unsettled)?;
-        self.batches.settled((self.tree.size(), self.tree.root()))?;
+        let checkpoint = write_view(&self.shelf.view).text.clone();
+        self.batches.settled(&checkpoint)?;
         // Whoever wants the partial one of a full tile takes the beginning of that. What is left behind here is
         // only space.
         for tile in full {

@@ -203,8 +203,15 @@ fn a_new_ledger_survives_death_at_every_operation() {
         let after = How::FailAfter(ErrorKind::Other);
         campaign(from, 1, after, |disk, _| disk.crash());
         campaign(from, 1, How::Short(7), |disk, seed| disk.crash_torn(seed));
-        // The process dies, the machine does not: what was written but never synced is still seen.
+        // The process dies, the machine does not: what was written but never synced is still seen ...
         campaign(from, 1, after, |_, _| {});
+        // ... and is gone when the machine dies after the next start.
+        campaign(from, 1, after, |disk, seed| {
+            if let Ok(started) = open_at(disk.clone(), cadence) {
+                drop(started);
+            }
+            disk.crash_torn(seed);
+        });
     }
 }
 
@@ -212,12 +219,12 @@ fn a_new_ledger_survives_death_at_every_operation() {
 fn a_ledger_whose_tile_fills_up_survives_death_at_every_operation() {
     // 250 entries: the script crosses 256, so that tiles become full and partial ones go.
     let start = filled(125);
-    for cadence in [Cadence::default(), settles()] {
+    for (cadence, step) in [(Cadence::default(), 2), (settles(), 1)] {
         let from = (&start, cadence);
         let fail = How::Fail(ErrorKind::Other);
-        campaign(from, 1, fail, |disk, _| disk.crash());
+        campaign(from, step, fail, |disk, _| disk.crash());
         let after = How::FailAfter(ErrorKind::Other);
-        campaign(from, 5, after, |disk, seed| disk.crash_torn(seed + 1));
+        campaign(from, 7, after, |disk, seed| disk.crash_torn(seed + 1));
     }
 }
 
