@@ -490,6 +490,23 @@ pub const HTTP_SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// Connections that wait to be accepted.
 pub const HTTP_BACKLOG: u32 = 1024;
 
+// ---- traces (node/src/trace.rs)
+
+/// Spans that wait for the collector; further ones are dropped and counted. About 1 MiB.
+pub const TRACE_QUEUE: usize = 4096;
+/// Spans of one request to it.
+pub const TRACE_BATCH: usize = 512;
+/// Longest time that a span waits for others to go with.
+pub const TRACE_EVERY: Duration = Duration::from_secs(1);
+/// From connecting to the collector to the end of its answer.
+pub const TRACE_SEND_DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes of its answer.
+pub const TRACE_ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// While it takes nothing, that is said so often.
+pub const TRACE_COMPLAIN_EVERY: Duration = Duration::from_secs(300);
+/// Longest time that an orderly stop waits for it to take the last spans.
+pub const TRACE_FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+
 // ---- reports (anchor/chain/src/report.rs)
 
 /// Gaps that a report names one by one; further ones are counted.

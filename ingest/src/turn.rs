@@ -337,7 +337,9 @@ impl Turner {
             (wal, positions) = wal.roll(&state)?;
             self.hand_down(state, &positions)?;
         }
-        let (wal, positions) = wal.commit(&todo.records)?;
+        let syncing = tracing::debug_span!("wal.sync", records = todo.records.len());
+        let (wal, positions) = syncing.in_scope(|| wal.commit(&todo.records))?;
+        drop(syncing);
         self.parts.metrics.wal_bytes.set(gauge(wal.bytes()));
         self.wal = Some(wal);
         let took = self.parts.clock.mono_ns().saturating_sub(began);

@@ -45,6 +45,7 @@ pub mod settings;
 pub mod status;
 mod tail;
 pub mod tls;
+pub mod trace;
 pub mod witness_file;
 
 /// What a command ends with (interfaces.md, exit codes).

@@ -96,7 +96,8 @@ impl Server {
     /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs,
     /// `Io` where only readers could be served.
     pub async fn start(home: Folder, settings: Settings, seams: Seams) -> Outcome<Self> {
-        match Self::start_or_read(home, settings, seams).await? {
+        let metrics = prometheus::Registry::new();
+        match Self::start_or_read(home, settings, seams, metrics).await? {
             Started::Whole(server) => Ok(*server),
             Started::Reading(reader) => {
                 let why = reader.shut().why();
@@ -106,11 +107,17 @@ impl Server {
         }
     }
 
-    /// As [`Self::start`]; where nothing new can be taken, what is stored is served to readers.
+    /// As [`Self::start`]; where nothing new can be taken, what is stored is served to readers. All parts register
+    /// their metrics on `metrics`, which are shown.
     ///
     /// # Errors
     /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs.
-    pub async fn start_or_read(home: Folder, settings: Settings, seams: Seams) -> Outcome<Started> {
+    pub async fn start_or_read(
+        home: Folder,
+        settings: Settings,
+        seams: Seams,
+        metrics: prometheus::Registry,
+    ) -> Outcome<Started> {
         settings.check()?;
         if !home.keys().exists() {
             let data = home.root().display();
@@ -125,7 +132,6 @@ impl Server {
         };
         let upstream = settings.bridge.open(&home)?;
         let sockets = Sockets::bind(&home, &settings).await?;
-        let metrics = prometheus::Registry::new();
         let expiry =
             observe::describe(&metrics).map_err(|e| Failure::internal(format!("metrics: {e}")))?;
         let pair = tls::own_pair(&home)?;

@@ -9,7 +9,7 @@ use chordae_base::{Failure, Outcome, limits, time::SECOND_NS};
 use chordae_ingest::core::mqtt::profile::Profile;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{bridge::Bridge, folder};
+use crate::{bridge::Bridge, folder, trace::Trace};
 
 /// The file that `chordae init` writes; it parses to [`Settings::default`].
 pub const TEMPLATE: &str = include_str!("chordae.toml");
@@ -26,6 +26,8 @@ pub struct Settings {
     pub http: Http,
     /// Metrics and probes.
     pub metrics: Metrics,
+    /// Spans for a collector.
+    pub trace: Trace,
     /// The write-ahead log.
     pub wal: Wal,
     /// Cutting and anchoring.
@@ -287,6 +289,7 @@ impl Settings {
             ));
         }
         self.bridge.check()?;
+        self.trace.check()?;
         let slot = i64::from(self.chunks.slot_seconds) * SECOND_NS;
         if slot == 0 || slot % limits::PAGE_NS != 0 || slot > limits::SLOT_NS_MAX {
             return Err(Failure::bad_input(

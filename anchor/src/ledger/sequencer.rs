@@ -227,6 +227,8 @@ impl Sequencer {
     }
 
     fn sequence(&mut self, gathered: Gathered) -> Outcome<()> {
+        let events = gathered.events.len();
+        let _sequencing = tracing::debug_span!("ledger.batch", events).entered();
         let began = self.clock.mono_ns();
         let now_ms = u64::try_from(self.clock.wall_ns() / 1_000_000).unwrap_or(0);
         let mut ahead = gathered.ahead;

@@ -104,6 +104,7 @@ impl Sealer {
 
     /// Seals one group: at most one order per did.
     fn group(&mut self, orders: Vec<Arc<SealOrder>>) -> Vec<Told> {
+        let _sealing = tracing::debug_span!("seal", chunks = orders.len()).entered();
         let begun = self.clock.mono_ns();
         let mut news = Vec::new();
         let mut built = Vec::new();
@@ -146,6 +147,7 @@ impl Sealer {
     }
 
     fn build(&self, order: &SealOrder) -> Outcome<SealedChunk> {
+        let _building = tracing::debug_span!("seal.build", codes = order.codes()).entered();
         let frames = Frames {
             cache: &self.cache,
             source: &*self.source,
@@ -158,6 +160,7 @@ impl Sealer {
         if built.is_empty() {
             return Ok(());
         }
+        let _storing = tracing::debug_span!("seal.store", chunks = built.len()).entered();
         loop {
             match self
                 .sink

@@ -16,19 +16,35 @@ use crate::{
     assemble::settings_of,
     cli::ServeArgs,
     folder::Folder,
+    log,
     server::{self, Server, Started},
+    settings::Settings,
 };
 
 pub(super) async fn run(args: &ServeArgs) -> Outcome<Verdict> {
-    crate::log::start();
     let home = Folder::new(data_folder(args)?);
     let settings = settings_of(&home, args.config.as_deref())?;
-    let started = Server::start_or_read(
-        home,
-        settings,
-        server::real(Arc::new(RouterFanout::start()?)),
-    )
-    .await?;
+    let metrics = prometheus::Registry::new();
+    let traces = settings.trace.start(&home, &metrics)?;
+    match &traces {
+        Some(traces) => log::start_beside(traces.layer()),
+        None => log::start(),
+    }
+    let served = serve(home, settings, metrics).await;
+    // Also of a stop that failed: that is the one to be looked at.
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
+    served
+}
+
+async fn serve(
+    home: Folder,
+    settings: Settings,
+    metrics: prometheus::Registry,
+) -> Outcome<Verdict> {
+    let seams = server::real(Arc::new(RouterFanout::start()?));
+    let started = Server::start_or_read(home, settings, seams, metrics).await?;
     let mut stop = Stop::listen()?;
     let listening = match &started {
         Started::Whole(server) => server.listening(),

@@ -65,6 +65,12 @@ const FIREWALL: &[(&str, &[&str])] = &[
     ("clap", &["chordae", "chordae-device-sim", "chordae-world"]),
     ("rcgen", &["chordae"]),
     ("fuser", &["chordae-powerloss"]),
+    // The parts make spans; where they go is the node's business.
+    ("opentelemetry", &["chordae"]),
+    ("opentelemetry-proto", &["chordae"]),
+    ("opentelemetry_sdk", &["chordae"]),
+    ("tracing-opentelemetry", &["chordae"]),
+    ("tracing-subscriber", &["chordae", "chordae-device-sim"]),
 ];
 
 fn root() -> PathBuf {

@@ -90,6 +90,7 @@ impl Hot {
         {
             return Ok(chunk);
         }
+        let _verifying = tracing::debug_span!("verify", rows = link.rows).entered();
         let chunk = ChunkFile::open(source.bytes(&link.did, link.index)?)?;
         chunk.meta().check_link(link).map_err(|_| {
             let index = link.index;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use chordae_base::limits;
+use tracing::{Instrument, Span, field};
 
 mod aside;
 mod chunks;
@@ -102,12 +103,20 @@ fn no_method(path: &str) -> Response {
 }
 
 /// What holds for every answer: few methods, nothing cached that does not say so, no sniffing, and not a
-/// word for scripts of other origins.
+/// word for scripts of other origins. One span, that of all that is done for it.
 async fn every_answer(request: Request, next: Next) -> Response {
-    let mut response = match *request.method() {
-        Method::GET | Method::POST | Method::PUT | Method::DELETE => next.run(request).await,
-        _ => no_method(request.uri().path()),
+    let span = span_of(&request);
+    let answering = async {
+        match *request.method() {
+            Method::GET | Method::POST | Method::PUT | Method::DELETE => next.run(request).await,
+            _ => no_method(request.uri().path()),
+        }
     };
+    let mut response = answering.instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     let headers = response.headers_mut();
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
@@ -115,4 +124,27 @@ async fn every_answer(request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// The span of a request, in OpenTelemetry's words: the template of its path and one of our methods, never what the
+/// requester wrote, for that names streams, sessions and people.
+fn span_of(request: &Request) -> Span {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("none", MatchedPath::as_str);
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "_OTHER",
+    };
+    tracing::debug_span!(
+        "request",
+        otel.name = %format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = field::Empty,
+    )
 }

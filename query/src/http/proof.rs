@@ -87,9 +87,12 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
     // Only a request without pages asks for no lead at all.
     let bare = want.leads == Leads::Named(Vec::new());
     let planned = service.blocking(move || {
+        let span = tracing::debug_span!("plan", chunks = tracing::field::Empty);
+        let _planning = span.enter();
         let allowed = of.decide(&by, &want, now)?;
         let touched = of.chunks.touching(&want.did, allowed.rows())?;
         let plan = plan(touched, allowed.rows(), allowed.leads(), upto)?;
+        span.record("chunks", plan.chunks.len());
         Ok(with_links(&of, want.did, plan)?)
     });
     let planned = planned.await?;
@@ -97,6 +100,8 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
     let of = Arc::clone(service);
     service
         .blocking(move || {
+            let span = tracing::debug_span!("prove", rows = tracing::field::Empty);
+            let _proving = span.enter();
             let Planned {
                 did,
                 plan,
@@ -114,6 +119,7 @@ async fn make(signed: &Signed, want: Want, upto: Option<u64>) -> Result<(String,
                 chunks.iter_mut().for_each(|c| c.pages.clear());
             }
             let rows = runs.iter().map(|(_, count)| count).sum();
+            span.record("rows", rows);
             let (from_ns, until_ns) = (plan.rows.from_ns, plan.rows.until_ns);
             let bundle = ProofBundle {
                 v: 1,

@@ -96,6 +96,8 @@ pub(super) fn whole(
     plan: &Plan,
     format: Format,
 ) -> Outcome<Option<Whole>> {
+    let span = reading();
+    let _reading = span.enter();
     let heading = Heading {
         did,
         rates: plan.rates.clone(),
@@ -113,7 +115,13 @@ pub(super) fn whole(
         body.extend_from_slice(&writer.rows(rows)?);
     }
     body.extend_from_slice(&writer.end()?);
+    span.record("rows", count);
     Ok(Some((body.freeze(), count)))
+}
+
+/// The span of rows that are read and put into their format.
+fn reading() -> tracing::Span {
+    tracing::debug_span!("read", rows = tracing::field::Empty)
 }
 
 /// Rows of an answer that is made whole.
@@ -157,7 +165,10 @@ impl Answer {
 
     fn run(mut self, pieces: &Pieces) {
         let mut rows = 0;
-        let sent = self.send(pieces, &mut rows);
+        let span = reading();
+        let sent = span.in_scope(|| self.send(pieces, &mut rows));
+        span.record("rows", rows);
+        drop(span);
         // A reader that stalled gets no last piece: saying nothing breaks its answer off.
         let (outcome, last) = match sent {
             Ok(()) => ("complete", Some(Ok(Piece::End))),

@@ -445,10 +445,13 @@ impl Service {
         done.await.map_err(panicked)?
     }
 
-    /// Runs what blocks where it may, and does not wait for it.
+    /// Runs what blocks where it may, in the span of whoever asked, and does not wait for it.
     pub(super) fn apart(&self, work: impl FnOnce() + Send + 'static) {
-        self.threads
-            .apart(work, |work| drop(tokio::task::spawn_blocking(work)));
+        let span = tracing::Span::current();
+        self.threads.apart(
+            move || span.in_scope(work),
+            |work| drop(tokio::task::spawn_blocking(work)),
+        );
     }
 
     /// Takes memory for an answer, or says that there is none now.

@@ -208,6 +208,8 @@ async fn start(signed: &Signed, asked: Asked, deed: &mut Deed) -> Result<Started
 const PIECES_ROWS: u64 = (limits::PIECES_QUEUE as u64 + 2) * limits::PIECE_ROWS as u64;
 
 fn prepare(service: &Service, caller: &Caller, asked: Asked, now: Now) -> Result<Ready, Problem> {
+    let span = tracing::debug_span!("plan", chunks = tracing::field::Empty);
+    let _planning = span.enter();
     let (want, did) = (&asked.want, asked.want.did);
     let mut allowed = service.decide(caller, want, now)?;
     if asked.snap {
@@ -216,6 +218,7 @@ fn prepare(service: &Service, caller: &Caller, asked: Asked, now: Now) -> Result
     let rows = allowed.rows();
     let touched = service.chunks.touching(&did, rows)?;
     let plan = plan(touched, rows, allowed.leads(), None)?;
+    span.record("chunks", plan.chunks.len());
     let used = plan.chunks.iter().map(|t| t.link.index).max();
     let anchored = match used {
         Some(newest) => service.ledger.anchored(&did, newest)?,

@@ -29,6 +29,7 @@ use chordae_base::{
     seams::{Disk, Mailbox, Threads},
 };
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 pub use record::{Deed, NOTHING, Shown, TrailRecord, digest};
 
@@ -150,7 +151,8 @@ impl Trail {
                 mpsc::TrySendError::Full(_) => Failure::busy("the trail is busy: try again"),
                 mpsc::TrySendError::Disconnected(_) => gone(),
             })?;
-        done.await.map_err(|_| gone())?
+        let synced = done.instrument(tracing::debug_span!("trail"));
+        synced.await.map_err(|_| gone())?
     }
 
     /// The same from a thread that may block.
@@ -158,6 +160,7 @@ impl Trail {
     /// # Errors
     /// `Io` once the trail has failed.
     pub fn write_blocking(&self, deed: Deed) -> Outcome<()> {
+        let _writing = tracing::debug_span!("trail").entered();
         let (reply, done) = oneshot::channel();
         let deeds = vec![deed];
         self.mailbox
