@@ -1,4 +1,5 @@
-"""The list of what the binary is built from, held against what Cargo says and against the format's own schema."""
+"""The lists of what the binary and the pages in it are built from, held against what Cargo says and against the format's own schema.
+That of the pages is held against the bundler in query/web/viewer/tests/licences.test.mjs."""
 
 import json
 import pathlib
@@ -14,6 +15,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 @pytest.fixture(scope="module")
 def text(unpacked):
     return (unpacked / "usr/share/doc/chordae/sbom.cdx.json").read_text()
+
+
+@pytest.fixture(scope="module")
+def viewer(unpacked):
+    return (unpacked / "usr/share/doc/chordae/sbom-viewer.cdx.json").read_text()
 
 
 def crates():
@@ -50,11 +56,21 @@ def test_what_it_calls_required_is_what_is_linked(text):
     assert len(required - set(crates())) <= 3
 
 
-def test_it_validates(text):
+def test_the_viewers_is_that_of_its_bundle(viewer):
+    assert viewer == (ROOT / "query/web/dist/sbom.cdx.json").read_text()
+    parts = json.loads(viewer)["components"]
+    assert {"apache-arrow", "curves", "hashes"} <= {part["name"] for part in parts if part.get("hashes") and part["licenses"]}
+
+
+@pytest.mark.parametrize("which", ["text", "viewer"])
+def test_it_validates(which, request):
+    text = request.getfixturevalue(which)
     validator = JsonStrictValidator(SchemaVersion.V1_5)
     assert validator.validate_str(text) is None
     assert validator.validate_str(text.replace('"required"', '"wanted"', 1)), "the control"
 
 
-def test_it_names_no_folder_of_the_machine_that_built_it(text):
+@pytest.mark.parametrize("which", ["text", "viewer"])
+def test_it_names_no_folder_of_the_machine_that_built_it(which, request):
+    text = request.getfixturevalue(which)
     assert str(ROOT) not in text and str(pathlib.Path.home()) not in text

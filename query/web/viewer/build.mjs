@@ -2,10 +2,12 @@
 //
 //     index.html, viewer.css, viewer.js, judge.js, icon.svg   the viewer, as the server gives it out
 //     strip.html                                              one file for `chordae pull --format html` to fill
+//     sbom.cdx.json                                           what of others is in them (CycloneDX), for the package
 
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { cyclonedxEsbuildPlugin } from "@cyclonedx/cyclonedx-esbuild";
 import { build } from "esbuild";
 
 const out = process.argv[2] ?? fileURLToPath(new URL("../dist/", import.meta.url));
@@ -31,6 +33,7 @@ await build({
 });
 for (const name of ["index.html", "icon.svg"]) copyFileSync(src(`ui/${name}`), `${out}/${name}`);
 writeFileSync(`${out}/strip.html`, await strip());
+writeFileSync(`${out}/sbom.cdx.json`, await bill(`${out}/sbom.cdx.json`));
 
 /** A page that may run this script, have this style, and do nothing else: load, connect, send or be built upon. */
 async function strip() {
@@ -47,4 +50,21 @@ async function strip() {
   // What stands in place of `{blocks}` comes with each strip.
   parts.blocks = "{blocks}";
   return readFileSync(src("strip/strip.html"), "utf8").replace(/\{(policy|style|blocks|script)\}/g, (_, name) => parts[name]);
+}
+
+/** The packages of which a file is in a page, by OWASP's own plugin, and of each the hash that npm held its download against. */
+async function bill(outputFile) {
+  const listing = cyclonedxEsbuildPlugin({ specVersion: "1.5", outputFile, outputReproducible: true, validate: false, logLevel: "error" });
+  const entryPoints = [src("ui/app.ts"), src("net/worker.ts"), src("strip/main.ts")];
+  const absWorkingDir = fileURLToPath(new URL(".", import.meta.url));
+  await build({ ...common, absWorkingDir, entryPoints, outdir: out, write: false, metafile: true, plugins: [listing] });
+  const made = JSON.parse(readFileSync(outputFile, "utf8"));
+  const locks = ["./", "../chain/"].map((folder) => JSON.parse(readFileSync(new URL(`${folder}package-lock.json`, import.meta.url), "utf8")));
+  for (const part of made.components) {
+    const name = part.group ? `${part.group}/${part.name}` : part.name;
+    const found = locks.map(({ packages }) => packages[`node_modules/${name}`]).find((it) => it?.version === part.version);
+    // Our own have none: they are these sources.
+    if (found?.integrity) part.hashes = [{ alg: "SHA-512", content: Buffer.from(found.integrity.slice(7), "base64").toString("hex") }];
+  }
+  return `${JSON.stringify(made, null, 2)}\n`;
 }

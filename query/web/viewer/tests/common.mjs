@@ -1,6 +1,7 @@
 // What the tests read: the recorded answers of this repository.
 
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 
 const ROOT = new URL("../../../../", import.meta.url);
 const GOLDEN = new URL("query/python/tests/golden/", ROOT);
@@ -18,6 +19,7 @@ export function golden(name) {
 }
 
 export const trust = readFileSync(new URL("trust.json", GOLDEN), "utf8");
+export const root = fileURLToPath(ROOT);
 export const text = (path) => readFileSync(new URL(path, ROOT), "utf8");
 
 /** A pen that notes what it draws: a list of lines, each a list of points. */
