@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
+/** Milliseconds after which something is not coming any more, on a machine that has other things to do. */
+export const PATIENCE = 90_000;
 const SIZE = { width: 1400, height: 900 };
 
 export function browser() {
@@ -24,6 +26,7 @@ export class Reader {
   static async alone(within, options = {}) {
     const reader = new Reader();
     const context = await within.newContext({ viewport: SIZE, ...options });
+    context.setDefaultTimeout(PATIENCE);
     Object.assign(reader, { context, page: await context.newPage(), requests: [], complaints: [] });
     reader.page.on("request", (request) => reader.requests.push(request));
     reader.page.on("pageerror", (error) => reader.complaints.push(String(error)));
@@ -53,8 +56,8 @@ export class Reader {
     await this.page.focus("#paper");
   }
 
-  badge(colour, timeout = 20_000) {
-    return this.page.waitForFunction((c) => document.querySelector("#paper").dataset.badge === c, colour, { timeout });
+  badge(colour) {
+    return this.page.waitForFunction((c) => document.querySelector("#paper").dataset.badge === c, colour);
   }
 
   /** What the picture says it shows, once it has drawn what was done before. */

@@ -25,7 +25,7 @@ before(async () => {
   // Twenty seconds, the half minute that is missing, ten seconds.
   const span = { from: ward.first + 40_000, until: ward.first + MINUTE + HOLE + 10_000 };
   file = await ward.pull(did, sid, span, "strip.html", "--format", "html", "--trust", ward.trust);
-}, { timeout: 300_000 });
+}, { timeout: 900_000 });
 
 after(async () => {
   await chrome?.close();
