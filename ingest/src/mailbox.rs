@@ -15,6 +15,7 @@ use crate::{
     core::{
         arrival::{ConnId, Content, Notice, Verdict},
         ports::{CoveredNews, GapNews, Newest},
+        sight::Sight,
     },
     service::{Letters, MAILBOX_KIB},
 };
@@ -48,6 +49,7 @@ pub(crate) enum Message {
     Offers(Vec<Arrival>, OwnedSemaphorePermit),
     Standing(StreamKey, u64, mpsc::Sender<Notice>),
     Newest(StreamKey, oneshot::Sender<Option<Newest>>),
+    Sights(oneshot::Sender<BTreeMap<StreamKey, Sight>>),
     Gone(ConnId),
     Stop(oneshot::Sender<()>),
 }
@@ -123,6 +125,16 @@ impl IngestHandle {
     pub async fn newest(&self, stream: StreamKey) -> Outcome<Option<Newest>> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Newest(stream, reply)).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// How each stream stands, for operators.
+    ///
+    /// # Errors
+    /// `Io` when the service has ended.
+    pub async fn sights(&self) -> Outcome<BTreeMap<StreamKey, Sight>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Sights(reply)).await?;
         answer.await.map_err(|_| ended())
     }
 

@@ -1,6 +1,6 @@
 //! One turn of the ingest thread: step, commit, perform. See `service` for the picture.
 
-use std::mem;
+use std::{collections::BTreeMap, mem};
 
 use bytes::Bytes;
 use chordae_base::{
@@ -18,6 +18,7 @@ use crate::{
         park::Body,
         ports::{Downstream, GapNews, LiveFrame, Newest},
         quarantined::Quarantined,
+        sight::Sight,
         state::Core,
         steady::{Now, Steady},
     },
@@ -60,6 +61,7 @@ struct Decided {
     live: Vec<LiveFrame>,
     standings: Vec<(StreamKey, u64, mpsc::Sender<Notice>)>,
     newest: Vec<(StreamKey, oneshot::Sender<Option<Newest>>)>,
+    sights: Vec<oneshot::Sender<BTreeMap<StreamKey, Sight>>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -154,6 +156,7 @@ impl Turner {
             }
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             Message::Newest(stream, reply) => todo.newest.push((stream, reply)),
+            Message::Sights(reply) => todo.sights.push(reply),
             Message::Gone(conn) => self.core.gone(conn),
             Message::Stop(reply) => todo.stop = Some(reply),
         }
@@ -376,6 +379,9 @@ impl Turner {
         for (stream, reply) in todo.newest.drain(..) {
             // Whoever asked may have given up waiting.
             reply.send(self.core.newest(&stream)).ok();
+        }
+        for reply in todo.sights.drain(..) {
+            reply.send(self.core.sights()).ok();
         }
     }
 

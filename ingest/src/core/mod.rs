@@ -18,6 +18,7 @@ pub mod ports;
 pub mod quarantined;
 pub mod release;
 pub mod saved;
+pub mod sight;
 pub mod state;
 pub mod steady;
 pub mod zmq;

@@ -222,6 +222,7 @@ impl Turner {
             Message::Standing(stream, boot, reply) => todo.standings.push((stream, boot, reply)),
             // Asked where streams are assigned: upstream.
             Message::Newest(_, reply) => drop(reply.send(None)),
+            Message::Sights(reply) => drop(reply.send(BTreeMap::new())),
             Message::Gone(conn) => self.hearers.retain(|_, (of, _)| *of != conn),
             Message::Stop(reply) => todo.stop = Some(reply),
         }

@@ -36,6 +36,8 @@ pub struct DeviceLine {
     pub device: Device,
     /// `online` or `offline`, as the device said last, or its will for it.
     pub status: Option<String>,
+    /// When the newest frame or birth of any of its streams came.
+    pub seen_ns: Option<i64>,
 }
 
 /// A certificate, made when the device was added or renewed.
@@ -50,13 +52,19 @@ pub struct DeviceMade {
 }
 
 async fn devices(State(c): Shared) -> Answer<Vec<DeviceLine>> {
+    let sights = c.ingest.sights().await?;
     let mut lines = Vec::new();
     for device in c.registry.devices() {
         let status = match device.kind {
             DeviceKind::Device => c.status_of(&device.id).await?,
             DeviceKind::Gateway | DeviceKind::Monitor => None,
         };
-        lines.push(DeviceLine { device, status });
+        let of = sights.iter().filter(|(key, _)| key.device == device.id);
+        lines.push(DeviceLine {
+            seen_ns: of.map(|(_, sight)| sight.recv_ns).max(),
+            device,
+            status,
+        });
     }
     Ok(Json(lines))
 }

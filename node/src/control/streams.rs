@@ -14,8 +14,10 @@ use chordae_base::{
     Did, Failure, KeyId, Outcome, StreamKey, StreamPlan, limits,
     plan::{SlotRule, Tenure},
     time::SECOND_NS,
+    wire::ClockKind,
 };
 use chordae_chain::keys::Role;
+use chordae_ingest::core::sight::Sight;
 use chordae_storage::registry::Registry;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,23 @@ pub struct StreamLine {
     pub end_ns: Option<i64>,
     /// Slot length of new rows.
     pub slot_ns: i64,
+    /// What comes in now; only where streams are listed, for the did that new rows go to.
+    pub live: Option<Live>,
+}
+
+/// A stream as it comes in.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Live {
+    /// When its newest frame or birth came.
+    pub seen_ns: i64,
+    /// End of its newest live sample, by our clock; absent if none came since the start.
+    pub newest_ns: Option<i64>,
+    /// What is added to the times that its device claims; absent while nothing tells.
+    pub offset_ns: Option<i64>,
+    /// What the device says of its clock, as long as `offset_ns` is known.
+    pub clock: Option<ClockKind>,
+    /// Frames of the device's newest boot that are missing between those in memory.
+    pub missing_frames: u64,
 }
 
 /// A changed stream; the record of the change names it, so that its patient can read who changed it.
@@ -69,15 +88,34 @@ fn line(c: &Control, stream: &StreamKey, plan: &StreamPlan, did: Did) -> StreamL
         chunks: newest.as_ref().map_or(0, |l| l.index + 1),
         end_ns: newest.map(|l| l.end_ns),
         slot_ns: plan.slot_len_at(c.clock.wall_ns()),
+        live: None,
+    }
+}
+
+fn live(sight: &Sight) -> Live {
+    Live {
+        seen_ns: sight.recv_ns,
+        newest_ns: sight.newest_ns,
+        offset_ns: sight.clock.map(|setting| setting.offset_ns),
+        clock: sight.clock.map(|setting| setting.clock),
+        missing_frames: sight.missing,
     }
 }
 
 async fn streams(State(c): Shared) -> Answer<Vec<StreamLine>> {
-    let all = c.registry.streams();
-    let lines = all
-        .iter()
-        .flat_map(|(key, plan)| plan.dids().map(|did| line(&c, key, plan, did)));
-    Ok(Json(lines.collect()))
+    let sights = c.ingest.sights().await?;
+    let mut lines = Vec::new();
+    for (key, plan) in &c.registry.streams() {
+        for did in plan.dids() {
+            let sight = sights.get(key).filter(|_| did == plan.newest());
+            let live = sight.map(live);
+            lines.push(StreamLine {
+                live,
+                ..line(&c, key, plan, did)
+            });
+        }
+    }
+    Ok(Json(lines))
 }
 
 #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! `GET /`: the viewer, from files that are part of this binary.
+//! `GET /`, `/patient`, `/operator`: the pages, from files that are part of this binary.
 //!
 //! They are made from `query/web/viewer` (`npm run build`) and committed as `query/web/dist`, so that
 //! nothing but cargo is needed here, and a page never comes from another version than the service that
@@ -18,16 +18,39 @@ use sha2::{Digest, Sha256};
 
 const POLICY: &str = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Path, media type, content.
 type File = (&'static str, &'static str, &'static [u8]);
 
-const FILES: [File; 5] = [
+const FILES: [File; 10] = [
+    ("/", HTML, include_bytes!("../../web/dist/index.html")),
     (
-        "/",
-        "text/html; charset=utf-8",
-        include_bytes!("../../web/dist/index.html"),
+        "/patient",
+        HTML,
+        include_bytes!("../../web/dist/patient.html"),
+    ),
+    (
+        "/operator",
+        HTML,
+        include_bytes!("../../web/dist/operator.html"),
+    ),
+    (
+        "/patient.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/dist/patient.js"),
+    ),
+    (
+        "/operator.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/dist/operator.js"),
+    ),
+    (
+        "/pages.css",
+        CSS,
+        include_bytes!("../../web/dist/pages.css"),
     ),
     (
         "/viewer.js",
@@ -41,7 +64,7 @@ const FILES: [File; 5] = [
     ),
     (
         "/viewer.css",
-        "text/css; charset=utf-8",
+        CSS,
         include_bytes!("../../web/dist/viewer.css"),
     ),
     (
@@ -60,7 +83,7 @@ static TAG: LazyLock<String> = LazyLock::new(|| {
     format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(all.finalize()))
 });
 
-/// The routes of the viewer.
+/// The routes of the pages.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.into_iter().fold(Router::new(), |routes, file| {
         let answer = move |headers: HeaderMap| async move { served(file, &headers) };

@@ -1,4 +1,4 @@
-//! The viewer's files: what they are served as, and that they need nobody else.
+//! The files of the pages: what they are served as, and that they need nobody else.
 
 use axum::{
     body::Body,
@@ -13,19 +13,23 @@ async fn got(w: &World, path: &str) -> crate::world::Answer {
 }
 
 #[tokio::test]
-async fn the_viewer_is_served_to_anybody_with_what_it_names_and_under_its_policy() {
+async fn each_page_is_served_to_anybody_with_what_it_names_and_under_its_policy() {
     let w = World::new();
-    let page = got(&w, "/").await;
-    assert_eq!(page.status, StatusCode::OK);
-    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
-    let named: Vec<String> = page
-        .text()
-        .split('"')
-        .filter(|t| t.ends_with(".js") || t.ends_with(".css") || t.ends_with(".svg"))
-        .map(|t| format!("/{t}"))
-        .collect();
-    assert_eq!(named.len(), 3, "{named:?}");
-    for path in named.iter().map(String::as_str).chain(["/judge.js", "/"]) {
+    let mut all = vec!["/judge.js".to_owned()];
+    for page in ["/", "/patient", "/operator"] {
+        let page = got(&w, page).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+        let named = page
+            .text()
+            .split('"')
+            .filter(|t| t.ends_with(".js") || t.ends_with(".css") || t.ends_with(".svg"));
+        let before = all.len();
+        all.extend(named.map(|t| format!("/{t}")));
+        assert_eq!(all.len() - before, 3, "{all:?}");
+    }
+    let pages = ["/", "/patient", "/operator"];
+    for path in all.iter().map(String::as_str).chain(pages) {
         let file = got(&w, path).await;
         assert_eq!(file.status, StatusCode::OK, "{path}");
         let policy = file.header("content-security-policy");
@@ -41,7 +45,12 @@ async fn the_viewer_is_served_to_anybody_with_what_it_names_and_under_its_policy
         assert!(file.header("content-type").starts_with(kind), "{path}");
     }
     // The control: nothing beside them is a file.
-    for path in ["/index.html", "/viewer.js.map", "/dist/viewer.js"] {
+    for path in [
+        "/index.html",
+        "/patient.html",
+        "/viewer.js.map",
+        "/dist/viewer.js",
+    ] {
         assert_eq!(got(&w, path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
 }

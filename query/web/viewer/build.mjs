@@ -1,11 +1,13 @@
 // Bundles the pages into query/web/dist, which is committed: cargo needs no Node. The same sources give the same bytes.
 //
 //     index.html, viewer.css, viewer.js, judge.js, icon.svg   the viewer, as the server gives it out
+//     patient.html, operator.html, their .js, pages.css       the other pages
 //     strip.html                                              one file for `chordae pull --format html` to fill
 //     sbom.cdx.json                                           what of others is in them (CycloneDX), for the package
 
 import { createHash } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cyclonedxEsbuildPlugin } from "@cyclonedx/cyclonedx-esbuild";
 import { build } from "esbuild";
@@ -26,12 +28,20 @@ await build({
   entryPoints: [
     { in: src("ui/app.ts"), out: "viewer" },
     { in: src("net/worker.ts"), out: "judge" },
+    { in: src("ui/patient/app.ts"), out: "patient" },
+    { in: src("ui/operator/app.ts"), out: "operator" },
     { in: src("ui/viewer.css"), out: "viewer" },
+    { in: src("ui/pages.css"), out: "pages" },
   ],
   outdir: out,
   format: "esm",
 });
-for (const name of ["index.html", "icon.svg"]) copyFileSync(src(`ui/${name}`), `${out}/${name}`);
+copyFileSync(src("ui/icon.svg"), `${out}/icon.svg`);
+for (const name of ["index.html", "patient/patient.html", "operator/operator.html"]) {
+  // What pages have in common stands in parts.
+  const part = (_, part) => readFileSync(src(`ui/parts/${part}.html`), "utf8").trimEnd();
+  writeFileSync(`${out}/${basename(name)}`, readFileSync(src(`ui/${name}`), "utf8").replace(/^\{(\w+)\}$/gm, part));
+}
 writeFileSync(`${out}/strip.html`, await strip());
 writeFileSync(`${out}/sbom.cdx.json`, await bill(`${out}/sbom.cdx.json`));
 

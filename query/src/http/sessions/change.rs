@@ -205,7 +205,8 @@ fn check(
         let requester = service.parties.party(&keys::key_id(&plain.requester));
         if !requester.is_some_and(|p| p.enabled && p.identity.role == Role::Requester) {
             return Err(bad(
-                "a section is made out to a requester who is not known here",
+                "a section is made out to a requester who is not known here: an operator makes her known \
+                 (chordae party add FILE.pub --role requester)",
             ));
         }
         grants(service, signer, &plain)?;

@@ -79,7 +79,11 @@ fn show(service: &Service, caller: &Caller, sid: &[u8; 32]) -> Outcome<Option<Va
         let kept = (state == "live" && id != NO_INVENTORY).then_some(id);
         let listed = kept.map(|id| service.inventory(&id, &keys::key_id(&plain.patient)));
         let listed = listed.transpose()?.flatten();
-        Ok(section(id, plain, listed.as_ref()))
+        let requester = service.parties.party(&keys::key_id(&plain.requester));
+        let mut shown = section(id, plain, listed.as_ref());
+        // As the trail does it: a key id tells a patient nothing.
+        shown["requester_name"] = json!(requester.map(|party| party.identity.name));
+        Ok(shown)
     };
     let sections: Vec<Value> = visible.map(now).collect::<Outcome<_>>()?;
     Ok(Some(

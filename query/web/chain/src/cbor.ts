@@ -78,17 +78,27 @@ function less(a: Uint8Array, b: Uint8Array): boolean {
   return at < 0 ? a.length < b.length : at < b.length && (a[at] as number) < (b[at] as number);
 }
 
-/** The one encoding of an array of texts and byte strings. */
-export function encode(items: (string | Uint8Array)[]): Uint8Array {
-  const one = (item: string | Uint8Array) => {
-    const raw = typeof item === "string" ? utf8(item) : item;
-    return concat(head(typeof item === "string" ? 3 : 2, raw.length), raw);
-  };
-  return concat(head(4, items.length), ...items.map(one));
+/** The one encoding of a value: shortest integers and lengths, map keys in the order of their bytes. */
+export function encode(value: Cbor): Uint8Array {
+  if (value === null) return Uint8Array.of(0xf6);
+  if (typeof value === "boolean") return Uint8Array.of(value ? 0xf5 : 0xf4);
+  if (typeof value === "bigint") return value < 0n ? head(1, -1n - value) : head(0, value);
+  if (typeof value === "string") {
+    const raw = utf8(value);
+    return concat(head(3, raw.length), raw);
+  }
+  if (value instanceof Uint8Array) return concat(head(2, value.length), value);
+  if (value instanceof Tag) return concat(head(6, value.number), encode(value.value));
+  if (Array.isArray(value)) return concat(head(4, value.length), ...value.map(encode));
+  const pairs = [...value].map(([key, item]): [Uint8Array, Uint8Array] => [encode(key), encode(item)]);
+  pairs.sort(([a], [b]) => (less(a, b) ? -1 : 1));
+  return concat(head(5, value.size), ...pairs.flat());
 }
 
-function head(major: number, n: number): Uint8Array {
-  if (n < 24) return Uint8Array.of((major << 5) | n);
-  const code = n < 1 << 8 ? 0 : n < 1 << 16 ? 1 : 2;
-  return concat(Uint8Array.of((major << 5) | (24 + code)), bigEndian(BigInt(n), 1 << code));
+function head(major: number, of: number | bigint): Uint8Array {
+  const n = BigInt(of);
+  if (n < 24n) return Uint8Array.of((major << 5) | Number(n));
+  const code = [8n, 16n, 32n, 64n].findIndex((bits) => n < 1n << bits);
+  if (code < 0) throw new BadInput("CBOR: a number of more than 64 bits");
+  return concat(Uint8Array.of((major << 5) | (24 + code)), bigEndian(n, 1 << code));
 }

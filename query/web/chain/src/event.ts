@@ -72,8 +72,30 @@ export function decode(entry: Uint8Array): SignedEvent {
     strongKey(next);
     if (equal(keyId(next), fields.get("old") as Uint8Array)) throw bad("a key cannot follow itself");
   }
-  const covered = encode(["Signature1", protectedRaw, new Uint8Array(), payload]);
-  return { kind, fields, kid, covered, signature };
+  return { kind, fields, kid, covered: covered(protectedRaw, payload), signature };
+}
+
+/**
+ * Signs an event: the bytes of its entry. `sign` is whoever holds the key. Throws {@link BadInput} for an event that
+ * {@link decode} would refuse.
+ */
+export async function sign(
+  kind: string,
+  fields: Record<string, Cbor>,
+  kid: Uint8Array,
+  sign: (covered: Uint8Array) => Promise<Uint8Array>,
+): Promise<Uint8Array> {
+  const header = encode(new Map<bigint, Cbor>([[1n, -8n], [3n, CONTENT_TYPE], [4n, kid]])); // prettier-ignore
+  const payload = encode(new Map(Object.entries({ type: kind, ...fields })));
+  const signature = await sign(covered(header, payload));
+  const entry = encode(new Tag(18n, [header, new Map(), payload, signature]));
+  decode(entry);
+  return entry;
+}
+
+/** RFC 9052 Sig_structure. */
+function covered(header: Uint8Array, payload: Uint8Array): Uint8Array {
+  return encode(["Signature1", header, new Uint8Array(), payload]);
 }
 
 /** Whether this key, which the caller trusts, is the one that is named, and the signature holds, strictly. */

@@ -265,6 +265,30 @@ test("CBOR has one encoding", () => {
   assert.equal(hex(sha256(new Uint8Array())), hex(merkle.EMPTY_ROOT));
 });
 
+test("what is written is what was read, and maps are put in order", () => {
+  const one = "a401f52082181839ffff6161c14142617af6";
+  const read = cbor.decode(unhex(one));
+  assert.equal(hex(cbor.encode(read)), one);
+  assert.equal(hex(cbor.encode(new Map([...read].reverse()))), one);
+  const numbers = [0n, 23n, 24n, 255n, 256n, 65_535n, 65_536n, 2n ** 32n - 1n, 2n ** 32n, 2n ** 64n - 1n];
+  for (const n of [...numbers, ...numbers.map((n) => -1n - n)]) assert.equal(cbor.decode(cbor.encode(n)), n);
+  assert.throws(() => cbor.encode(2n ** 64n), BadInput);
+});
+
+test("an entry signed here is one that is read here, and no other is made", async () => {
+  const secret = new Uint8Array(32).fill(3);
+  const key = ed25519.getPublicKey(secret);
+  const sign = async (covered) => ed25519.sign(covered, secret);
+  const fields = { sid: new Uint8Array(32).fill(1), nonce: new Uint8Array(16) };
+  const entry = event.decode(await event.sign("revoke-session", fields, keyId(key), sign));
+  assert.deepEqual([entry.kind, entry.fields.get("sid")], ["revoke-session", fields.sid]);
+  assert.ok(event.signedBy(entry, key));
+  for (const wrong of [{ ...fields, nonce: new Uint8Array(15) }, { sid: fields.sid }, { ...fields, more: 1n }]) {
+    await assert.rejects(event.sign("revoke-session", wrong, keyId(key), sign), BadInput);
+  }
+  await assert.rejects(event.sign("bless-session", fields, keyId(key), sign), BadInput);
+});
+
 test("JSON is read strictly", () => {
   const good = '{"a":[1,-2.5e3,"\\u00e9\\n",null,true],"b":{}}';
   assert.equal(json.write(json.read(good, "x")), '{"a":[1,-2.5e3,"é\\n",null,true],"b":{}}');

@@ -4,12 +4,14 @@ import assert from "node:assert/strict";
 import { createHash, createPublicKey, generateKeyPairSync, verify } from "node:crypto";
 import { test } from "node:test";
 import { Door, Refusal } from "../build/net/door.js";
+import { devicesOf, streamLinesOf } from "../build/net/admin.js";
 import { grantsOf } from "../build/net/grants.js";
 import { judgeMetadata, judgeRows, readSummary } from "../build/net/judge.js";
 import { readKeys, token } from "../build/net/keys.js";
 import { Reading } from "../build/net/live.js";
 import { newestRow } from "../build/net/newest.js";
 import { Loader, listedGaps, proofTarget } from "../build/net/loader.js";
+import { trailOf } from "../build/net/trail.js";
 import { golden, trust } from "./common.mjs";
 
 const pem = (type, options = {}) => generateKeyPairSync(type, options).privateKey.export({ type: "pkcs8", format: "pem" });
@@ -20,9 +22,12 @@ test("a key file of one block or two is read, and its secret cannot be read back
     const keys = await readKeys(file);
     const raw = createPublicKey(sign).export({ type: "spki", format: "der" }).subarray(-32);
     assert.equal(keys.kid, createHash("sha256").update(raw).digest("hex"));
+    assert.deepEqual(Buffer.from(keys.signPublic), raw);
+    const sealed = file === sign ? null : createPublicKey(seal).export({ type: "spki", format: "der" }).subarray(-32);
+    assert.deepEqual(keys.sealPublic && Buffer.from(keys.sealPublic), sealed);
     await assert.rejects(crypto.subtle.exportKey("pkcs8", keys.sign), /extractable/);
   }
-  for (const file of ["", seal, sign + seal + sign, sign + "x", pem("rsa", { modulusLength: 2048 }), createPublicKey(sign).export({ type: "spki", format: "pem" })]) {
+  for (const file of ["", seal, sign + sign, sign + seal + sign, sign + "x", pem("rsa", { modulusLength: 2048 }), createPublicKey(sign).export({ type: "spki", format: "pem" })]) {
     await assert.rejects(readKeys(file), /key file/);
   }
 });
@@ -62,6 +67,55 @@ test("what is signed is what goes out", async () => {
   } finally {
     globalThis.fetch = real;
   }
+});
+
+test("a record goes without a token; an operator's change with one that covers its body", async () => {
+  const sent = [];
+  const real = globalThis.fetch;
+  globalThis.fetch = async (url, request) => {
+    sent.push({ target: url.pathname, ...request });
+    return Response.json({});
+  };
+  try {
+    const door = new Door(await readKeys(pem("ed25519")), "o", null, "http://127.0.0.1:1");
+    await door.sendRecord("DELETE", "/v1/sessions/x", Uint8Array.of(1, 2));
+    assert.deepEqual(sent[0].headers, { "content-type": "application/cbor" });
+    await door.change("/v1/admin/commands", { device: "é" });
+    const claims = JSON.parse(Buffer.from(sent[1].headers.authorization.split(".")[1], "base64url"));
+    assert.equal(claims.body, createHash("sha256").update(sent[1].body).digest("hex"));
+    assert.deepEqual([claims.htm, claims.target, JSON.parse(new TextDecoder().decode(sent[1].body)).device], ["POST", "/v1/admin/commands", "é"]);
+    await door.get("/v1/streams", 10);
+    assert.ok(!("body" in JSON.parse(Buffer.from(sent[2].headers.authorization.split(".")[1], "base64url"))), "nobody would check it");
+  } finally {
+    globalThis.fetch = real;
+  }
+});
+
+test("who looked: a streamed answer is one line, by how it ended; newest first", async () => {
+  const one = { jti: "a", kid: "k", sid: null, format: "csv", from_ns: 1, until_ns: 2, leads: null, rows: null, outcome: "answered", time_ms: 5 };
+  const records = [
+    { ...one, n: 0 },
+    { ...one, n: 1, jti: "b", outcome: "window", name: "Roe", role: "requester" },
+    { ...one, n: 2, outcome: "cut", rows: 7 },
+  ];
+  const door = { text: async (target) => (assert.equal(target, "/v1/trail?did=d&before=9"), JSON.stringify({ records, more: true })) };
+  const { looked, more } = await trailOf(door, "d", 9n);
+  assert.deepEqual(looked.map(({ n, outcome, rows, name }) => [n, outcome, rows, name]), [[1n, "window", null, "Roe"], [0n, "cut", 7n, null]]);
+  assert.equal(more, true);
+});
+
+test("what operators are told is read with whole nanoseconds, and nothing is made up where nothing is said", async () => {
+  const answers = {
+    "/v1/admin/devices": '[{"id":"bed-1","kind":"device","enabled":true,"gateway":null,"status":null,"seen_ns":1700000000000000001,"certificate":{"not_after_ns":1800000000000000001,"revoked_ns":5}},{"id":"g","kind":"gateway","enabled":false,"certificate":null}]',
+    "/v1/admin/streams": '[{"stream":"bed-1/ecg","did":"d","patient":null,"chunks":3,"end_ns":null,"live":{"seen_ns":9,"newest_ns":null,"offset_ns":-1700000000000000001,"clock":"free-running","missing_frames":4}},{"stream":"a/b","did":"e","chunks":0,"live":null}]',
+  };
+  const door = { text: async (target) => answers[target] };
+  const [bed, gateway] = await devicesOf(door);
+  assert.deepEqual([bed.seenNs, bed.endsNs, bed.revoked, bed.enabled], [1700000000000000001n, 1800000000000000001n, true, true]);
+  assert.deepEqual([gateway.seenNs, gateway.endsNs, gateway.revoked, gateway.enabled], [null, null, false, false]);
+  const [live, silent] = await streamLinesOf(door);
+  assert.deepEqual(live.live, { seenNs: 9n, newestNs: null, offsetNs: -1700000000000000001n, clock: "free-running", missing: 4n });
+  assert.equal(silent.live, null);
 });
 
 /** A server of one recorded window, whatever is asked for. Its clock stands just after it. */

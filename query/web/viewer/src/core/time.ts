@@ -52,10 +52,19 @@ export function clock(ms: number, digits = 0): string {
   return digits === 0 ? iso.slice(0, -4) : iso.slice(0, iso.length - 3 + Math.min(digits, 3));
 }
 
-/** A length of time in words: `350 ms`, `2.5 s`, `3 min`, `1.5 h`. */
+/** The same by the reader's own clock, with its distance from UTC: `2026-11-29 13:00:00 +01:00`. */
+export function local(ms: number): string {
+  const ahead = -new Date(ms).getTimezoneOffset();
+  const two = (n: number) => String(n).padStart(2, "0");
+  const by = Math.abs(ahead);
+  return `${clock(ms + ahead * MINUTE)} ${ahead < 0 ? "-" : "+"}${two(Math.floor(by / 60))}:${two(by % 60)}`;
+}
+
+/** A length of time in words: `350 ms`, `2.5 s`, `3 min`, `1.5 h`, `12 d`. */
 export function length(ms: number): string {
   const number = (n: number) => String(Number(n.toPrecision(3)));
   if (ms < SECOND) return `${number(ms)} ms`;
   if (ms < 2 * MINUTE) return `${number(ms / SECOND)} s`;
-  return ms < 2 * HOUR ? `${number(ms / MINUTE)} min` : `${number(ms / HOUR)} h`;
+  if (ms < 2 * HOUR) return `${number(ms / MINUTE)} min`;
+  return ms < 3 * DAY ? `${number(ms / HOUR)} h` : `${number(ms / DAY)} d`;
 }

@@ -1,5 +1,6 @@
 /** The way to the server: each request signed anew, over exactly the target that is sent; answers bounded in bytes. */
 
+import { hex } from "chordae-chain";
 import { type Keys, token } from "./keys.js";
 
 /** The server said no, and why. */
@@ -22,7 +23,7 @@ export class Refusal extends Error {
 
 export class Door {
   constructor(
-    private readonly keys: Keys,
+    readonly keys: Keys,
     readonly origin: string,
     readonly session: string | null,
     private readonly base: string = globalThis.location?.origin,
@@ -39,12 +40,35 @@ export class Door {
 
   /** An answer whose body the caller reads. Throws {@link Refusal}. */
   async open(target: string, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
+    const { url, authorization } = await this.signed("GET", target);
+    return this.ask(url, { headers: { ...headers, authorization }, signal: signal ?? null });
+  }
+
+  /** Sends a record that its own signature vouches for; no token goes with it. Throws {@link Refusal}. */
+  async sendRecord(method: "POST" | "DELETE", target: string, record: Uint8Array): Promise<void> {
+    const headers = { "content-type": "application/cbor" };
+    const answer = await this.ask(new URL(target, this.base), { method, headers, body: new Uint8Array(record) });
+    await answer.body?.cancel();
+  }
+
+  /** An operator's change: its token covers the body. Throws {@link Refusal}. */
+  async change(target: string, body: unknown): Promise<void> {
+    const text = new TextEncoder().encode(JSON.stringify(body));
+    const digest = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", text)));
+    const { url, authorization } = await this.signed("POST", target, digest);
+    const answer = await this.ask(url, { method: "POST", headers: { authorization, "content-type": "application/json" }, body: text });
+    await answer.body?.cancel();
+  }
+
+  /** What is signed is what goes out, after the browser's own escaping. */
+  private async signed(method: string, target: string, body?: string): Promise<{ url: URL; authorization: string }> {
     const url = new URL(target, this.base);
-    // What is signed is what goes out, after the browser's own escaping.
-    const sent = { origin: this.origin, session: this.session, method: "GET", target: url.pathname + url.search };
-    const authorization = `Chordae ${await token(this.keys, sent, Date.now())}`;
-    const asked = { ...headers, authorization };
-    const answer = await fetch(url, { headers: asked, cache: "no-store", redirect: "error", signal: signal ?? null });
+    const sent = { origin: this.origin, session: this.session, method, target: url.pathname + url.search, ...(body === undefined ? {} : { body }) };
+    return { url, authorization: `Chordae ${await token(this.keys, sent, Date.now())}` };
+  }
+
+  private async ask(url: URL, request: RequestInit): Promise<Response> {
+    const answer = await fetch(url, { ...request, cache: "no-store", redirect: "error" });
     if (!answer.ok) throw await refusal(answer);
     return answer;
   }

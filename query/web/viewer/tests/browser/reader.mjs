@@ -1,4 +1,4 @@
-// A clinician at a browser: opens the viewer, chooses a stream, looks at pixels.
+// Somebody at a browser: opens a page, shows a key, looks at pixels.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -14,11 +14,11 @@ export function browser() {
 }
 
 export class Reader {
-  /** In front of the viewer of a ward. */
-  static async at(ward, within, options = {}) {
+  /** In front of a page of a ward: the viewer, if none is named. */
+  static async at(ward, within, { path = "/", ...options } = {}) {
     const reader = await Reader.alone(within, options);
     reader.ward = ward;
-    await reader.page.goto(`${ward.url}/`);
+    await reader.page.goto(`${ward.url}${path}`);
     return reader;
   }
 
@@ -34,12 +34,19 @@ export class Reader {
     return reader;
   }
 
-  /** Gives trust file and key, and opens a stream. */
+  /** Gives trust file and key. */
+  async connect(key) {
+    const { page, ward } = this;
+    this.key = key;
+    await page.setInputFiles("#trust-file", ward.trust);
+    await page.setInputFiles("#key-file", key);
+    await page.click("#connect-form button");
+  }
+
+  /** Opens a stream in the viewer, as a clinician. */
   async open(did) {
     const { page, ward } = this;
-    await page.setInputFiles("#trust-file", ward.trust);
-    await page.setInputFiles("#key-file", ward.roe);
-    await page.click("#connect-form button");
+    await this.connect(ward.roe);
     await page.click(`#grants button[data-did="${did}"]`);
     await page.waitForFunction(() => document.querySelector("#paper").dataset.from);
   }
@@ -81,7 +88,7 @@ export class Reader {
 
   /** That the secret half of the key went nowhere. */
   async keptItsKey() {
-    const secret = readFileSync(this.ward.roe, "utf8").split("\n").filter((line) => line && !line.startsWith("-"));
+    const secret = readFileSync(this.key, "utf8").split("\n").filter((line) => line && !line.startsWith("-"));
     const sent = await Promise.all(this.requests.map(async (r) => r.url() + JSON.stringify(await r.allHeaders()) + (r.postData() ?? "")));
     assert.ok(sent.some((text) => text.includes("Chordae ")), "requests were signed");
     for (const text of sent) for (const line of secret) assert.ok(!text.includes(line));
