@@ -6,6 +6,7 @@
  *     sealed = enc (32) || ciphertext (plaintext + 16)
  */
 
+/*! hpke-js - MIT License (c) 2023 Ajitomi Daisuke */
 import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";
 import { CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 import { BadInput, concat, utf8 } from "chordae-chain";

@@ -64,7 +64,10 @@ async function fill(page, { to, from, until, leads, purpose = "second opinion", 
   await page.click("#grant button[type=submit]");
 }
 
-const said = async (page, pattern) => {
+/** What a command said when it failed; its own words are not looked at. */
+const said = (why) => (e) => why.test(e.stderr) || assert.fail(`${e.stderr} is not ${why}`);
+
+const tells = async (page, pattern) => {
   await page.waitForFunction((source) => new RegExp(source).test(document.querySelector("#said").textContent), pattern.source);
   return page.textContent("#said");
 };
@@ -84,24 +87,23 @@ test("what a patient grants in the browser a clinician pulls, and not a nanoseco
   const roe = JSON.parse(stdout).find(({ name }) => name === "roe");
   assert.ok(asked.replaceAll(" ", "").includes(roe.id), "the whole fingerprint is shown before she signs");
   await page.click("#confirm-yes");
-  sid = /session ([0-9a-f]{64})/.exec(await said(page, /Granted/))[1];
+  sid = /session ([0-9a-f]{64})/.exec(await tells(page, /Granted/))[1];
   assert.match(await page.textContent("#allowed"), /roe \([0-9a-f]{4} .*● may see.*bed-1\/ecg.*I, II.*second opinion/s);
 
   const pulled = await ward.pull(twelve, sid, span, "granted.csv", "--leads", "I,II", "--format", "csv", "--trust", ward.trust);
   const rows = readFileSync(pulled, "utf8").trim().split("\n").length - 1;
   assert.equal(rows, 15_000, "30 s of 500 Hz");
-  const refused = (change, args, why) => assert.rejects(ward.pull(twelve, sid, { ...span, ...change }, "no.csv", ...args), why);
-  await refused({ more: 1n }, ["--leads", "I,II"], /grant|allow/i);
-  await refused({ from: span.from - 1 }, ["--leads", "I,II"], /grant|allow/i);
-  await refused({}, ["--leads", "I,II,V1"], /grant|lead/i);
-  await refused({}, [], /grant|lead/i);
+  const refused = (change, leads, why) => assert.rejects(ward.pull(twelve, sid, { ...span, ...change }, "no.csv", ...leads), said(why));
+  await refused({ longer: 1n }, ["--leads", "I,II"], /more than one grant of the session allows/);
+  await refused({ sooner: 1n }, ["--leads", "I,II"], /more than one grant of the session allows/);
+  await refused({}, ["--leads", "I,II,V1"], /more than one grant of the session allows/);
+  await refused({}, [], /more than one grant of the session allows/);
   // As the other implementation reads it.
-  const shown = JSON.parse((await ward.cli("session", "show", "--key", ward.roe, "--session", sid, "--json")).stdout);
-  const [section] = shown.sections;
-  const ns = (ms) => BigInt(ms) * 1_000_000n;
-  assert.equal(BigInt(section.grants[0].from_ns), ns(span.from));
-  assert.equal(BigInt(section.grants[0].until_ns), ns(span.until));
-  assert.deepEqual(section.grants[0].leads, ["I", "II"]);
+  const shown = (await ward.cli("session", "show", "--key", ward.roe, "--session", sid, "--json")).stdout;
+  // As text: a number of JavaScript would hide nanoseconds.
+  const ns = (name) => new RegExp(`"${name}": ?(\\d+)`).exec(shown)[1];
+  assert.deepEqual([ns("from_ns"), ns("until_ns")], [`${span.from}000000`, `${span.until}000000`]);
+  assert.deepEqual(JSON.parse(shown).sections[0].grants[0].leads, ["I", "II"]);
   await reader.keptItsKey();
   await reader.close();
 });
@@ -131,17 +133,17 @@ test("what cannot hold is not signed, and what the server refuses is told in wor
   const { page } = reader;
   const before = JSON.parse((await ward.cli("session", "list", "--json")).stdout).length;
   await fill(page, { from: span.from, until: span.until });
-  await said(page, /say to whom/);
+  await tells(page, /say to whom/);
   await page.fill("#grant-to", readFileSync(ward.roe, "utf8"));
   await page.click("#grant button[type=submit]");
-  await said(page, /a secret key/);
+  await tells(page, /a secret key/);
   await fill(page, { to: ward.eve, ...span });
   await page.click("#confirm-yes");
-  await said(page, /not the public identity of a requester/);
+  await tells(page, /not the public identity of a requester/);
   await fill(page, { to: ward.roe, from: span.from + 1 * SECOND, until: span.from + 19 * SECOND });
-  await said(page, /longer span/);
+  await tells(page, /longer span/);
   await fill(page, { to: ward.roe, ...span, expires: Date.now() - MINUTE });
-  await said(page, /ended already/);
+  await tells(page, /ended already/);
   // Cancel, and Escape, sign nothing.
   for (const no of ["Escape", "Enter"]) {
     await fill(page, { to: ward.roe, ...span, expires: Date.now() + MINUTE * 60 });
@@ -155,7 +157,7 @@ test("what cannot hold is not signed, and what the server refuses is told in wor
   await ward.says("key", "new", "--role", "requester", "--name", "stranger", "--out", stranger);
   await fill(page, { to: stranger, ...span });
   await page.click("#confirm-yes");
-  await said(page, /requester who is not known here.*party add/);
+  await tells(page, /requester who is not known here.*party add/);
   forgive(reader, /status of 400/);
   await reader.close();
 });
@@ -179,7 +181,7 @@ test("a grant that another key signed is refused; its twin by the patient is tak
   await eve.page.waitForSelector("#open:not([hidden])");
   await fill(eve.page, { to: ward.roe, ...span });
   await eve.page.click("#confirm-yes");
-  await said(eve.page, /not the signer's/);
+  await tells(eve.page, /not the signer's/);
   forgive(eve, /status of 40[34]/);
   await eve.close();
 
@@ -193,7 +195,7 @@ test("a grant that another key signed is refused; its twin by the patient is tak
   });
   await fill(page, { to: ward.roe, ...span });
   await page.click("#confirm-yes");
-  await said(page, /sections are not the ones that the event signs|not sealed/);
+  await tells(page, /sections are not the ones that the event signs|not sealed/);
   await page.unroute("**/v1/sessions");
   const headers = { "content-type": "application/cbor" };
   const send = (bytes) => fetch(`${ward.url}/v1/sessions`, { method: "POST", headers, body: bytes });
@@ -216,15 +218,15 @@ test("she revokes, with one question, and the next pull is refused", async () =>
   await row.getByRole("button", { name: "Revoke" }).click();
   assert.match(await page.textContent("#confirm"), /roe.*bed-1\/ecg/s);
   await page.click("#confirm-yes");
-  await said(page, /Revoked/);
+  await tells(page, /Revoked/);
   assert.match(await row.textContent(), /✕ revoked/);
   assert.equal(await row.getByRole("button", { name: "Revoke" }).isVisible(), false);
-  await assert.rejects(pull("after.csv"), /revoked|session|refused/i);
+  await assert.rejects(pull("after.csv"), said(/the session is unknown, revoked/));
   // Another patient's revocation of a grant of hers is refused.
   const other = await ward.grant(twelve, "--from", `${BigInt(span.from) * 1_000_000n}`);
   const own = ward.ann;
   ward.ann = ward.eve;
-  await assert.rejects(ward.revoke(other), /no such session/);
+  await assert.rejects(ward.revoke(other), said(/no such session/));
   ward.ann = own;
   await reader.close();
 });
@@ -255,7 +257,7 @@ test("an operator sees devices and streams as they are, and a command and what b
   await page.click("#order button[type=submit]");
   assert.match(await page.textContent("#confirm[open]"), /bed-2.*set-rate.*500/s);
   await page.click("#confirm-yes");
-  await said(page, /Sent/);
+  await tells(page, /Sent/);
   await until("commands", "set-rate", /● done/);
   const commands = JSON.parse((await ward.cli("device", "commands", "--json")).stdout);
   assert.equal(commands[0].command.rate_num, 500);
@@ -265,7 +267,7 @@ test("an operator sees devices and streams as they are, and a command and what b
   await page.fill("#order-stream", "no/such");
   await page.click("#order button[type=submit]");
   await page.click("#confirm-yes");
-  await said(page, /command: /);
+  await tells(page, /command: /);
 
   // It renews by itself, and what has the focus keeps it.
   const button = line("devices", "bed-2").getByRole("button", { name: "Command" });

@@ -130,10 +130,10 @@ export class Ward {
     return stdout.trim().split(/\s+/).at(-1);
   }
 
-  /** Pulls a span of ms into a file of the ward's folder; its path. `more` is how many nanoseconds longer it is. */
-  async pull(did, sid, { from, until, more = 0n }, name, ...args) {
+  /** Pulls a span of ms into a file of the ward's folder; its path. `sooner` and `longer` widen it by nanoseconds. */
+  async pull(did, sid, { from, until, sooner = 0n, longer = 0n }, name, ...args) {
     const out = join(this.folder, name);
-    const span = ["--from", `${BigInt(from) * 1_000_000n}`, "--until", `${BigInt(until) * 1_000_000n + more}`];
+    const span = ["--from", `${BigInt(from) * 1_000_000n - sooner}`, "--until", `${BigInt(until) * 1_000_000n + longer}`];
     await this.cli("pull", "--key", this.roe, "--session", sid, "--stream", did, ...span, "--out", out, ...args);
     return out;
   }

@@ -57,16 +57,23 @@ function offset(ns: bigint): string {
   return `${ms < 0 ? "−" : "+"}${length(Math.abs(ms))}`;
 }
 
-function missing({ live }: StreamLine): State {
-  if (!live) return { word: "", shape: "", tone: "none" };
+function missing({ live }: StreamLine): State | string {
+  if (!live) return "";
   const { missing: n } = live;
   return n === 0n ? { word: "none", shape: "●", tone: "good" } : { word: `${n} frames`, shape: "▲", tone: "wait" };
 }
 
-/** How much of what came is in no chunk yet, ns. */
+/** How much of what came is in no chunk yet, ns; all of it where nothing is sealed. */
 function lag({ live, sealedNs }: StreamLine): bigint {
-  if (!live || live.newestNs === null || sealedNs === null) return -1n;
+  if (!live || live.newestNs === null) return -1n;
+  if (sealedNs === null) return LAST;
   return live.newestNs > sealedNs ? live.newestNs - sealedNs : 0n;
+}
+
+function lagWords(line: StreamLine): string {
+  const ns = lag(line);
+  if (ns === LAST) return "all of it";
+  return ns < 0n ? "" : length(msOf(ns));
 }
 
 export function streamColumns(now: () => number, names: () => ReadonlyMap<string, string>): Column<StreamLine>[] {
@@ -76,7 +83,7 @@ export function streamColumns(now: () => number, names: () => ReadonlyMap<string
     { name: "State", cell: (one) => streamState(one, now()) },
     { name: "Last seen", cell: ({ live }) => age(live?.seenNs ?? null, now()), by: ({ live }) => live?.seenNs ?? -LAST, title: ({ live }) => utc(live?.seenNs ?? null) },
     { name: "Newest sample", cell: ({ live }) => age(live?.newestNs ?? null, now()), by: ({ live }) => live?.newestNs ?? -LAST, title: ({ live }) => utc(live?.newestNs ?? null) },
-    { name: "Not sealed yet", cell: (one) => (lag(one) < 0n ? "" : length(msOf(lag(one)))), by: lag },
+    { name: "Not sealed yet", cell: lagWords, by: lag },
     { name: "Clock, offset", cell: clockOf, by: ({ live }) => live?.offsetNs ?? -LAST },
     { name: "Missing", cell: missing, by: ({ live }) => live?.missing ?? -1n },
     { name: "Chunks", cell: ({ chunks }) => String(chunks), by: ({ chunks }) => chunks },
