@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 import urllib.request
 
 from conftest import BIN, Server, party, run, sim
@@ -33,6 +34,27 @@ def test_probes_and_metrics(folder, tmp_path):
         assert set(METRICS) - there <= {"chordae_chunks_sealed_total"}, set(METRICS) - there
         for secret in ("bed-1", server.did("bed-1/ecg")):
             assert secret not in text, "a metric names a device or a stream"
+
+
+def test_operators_are_told_what_comes_in(folder, tmp_path):
+    """When it was seen, how far its clock is off, and which frames are missing between those that came."""
+    with Server(folder) as server:
+        server.cli("device", "add", "bed-1", "--out", tmp_path / "certs")
+        server.cli("device", "add", "bed-2", "--out", tmp_path / "certs")
+        one = ("--device", "bed-1", "--stream", "ecg", "--leads", "1", "--rate", "100", "--frame", "1s", "--boot", "7",
+               "--clock", "free-running", "--skew", "2h")
+        begun = time.time_ns()
+        sim(server, *one, "--for", "4s")
+        live = server.streams()[0]["live"]
+        assert begun < live["seen_ns"] <= time.time_ns() and live["missing_frames"] == 0, live
+        assert abs(live["newest_ns"] - live["seen_ns"]) < 2e9, "mapped to our clock"
+        # Free-running is an hour behind there, so two hours ahead of that is one.
+        assert live["clock"] == "free-running" and abs(live["offset_ns"] + 3600e9) < 5e9, live
+        sim(server, *one, "--first-seq", "9", "--for", "2s")
+        line = server.streams()[0]
+        assert line["live"]["missing_frames"] == 5, line
+        devices = {d["id"]: d["seen_ns"] for d in json.loads(server.cli("device", "list", "--json").stdout)}
+        assert devices == {"bed-1": line["live"]["seen_ns"], "bed-2": None}
 
 
 def test_status_lists_and_profiles(folder, tmp_path):

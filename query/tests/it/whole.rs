@@ -128,6 +128,8 @@ async fn what_each_party_may_see() {
     for by in [&w.ann, &w.clinician] {
         let look = w.get(by, None, &path).await;
         assert_eq!(look.json()["state"], "live");
+        let section = &look.json()["sections"][0];
+        assert_eq!(section["requester_name"], "Dr. Who", "{section}");
         assert_eq!(
             look.json()["sections"][0]["grants"][0]["did"],
             ANNS.to_string()
