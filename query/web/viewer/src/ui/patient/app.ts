@@ -73,8 +73,10 @@ class Page {
     // Operators are told all names; only a patient may ask who looked.
     if (streams[0]) await trailOf(entered.door, streams[0].did).catch(mine);
     this.entered = entered;
-    this.streams = streams;
-    await this.look();
+    await this.look().catch((e: unknown) => {
+      this.entered = undefined;
+      throw e;
+    });
     el("connect").hidden = true;
     el("open").hidden = false;
     this.granting.offer(streams);
@@ -98,6 +100,7 @@ class Page {
     const facts = rowsOf([session], door.kid).map((row): [string, string] => [row.who, `${this.nameOf(row.grant.did)}: ${row.span}`]);
     const ends = "From the next request on nothing more is sent. What was sent before stays with who has it. It cannot be taken back: grant anew.";
     if (!(await confirmed("Revoke this grant?", [...facts, ["Session", session.sid]], "Revoke", ends))) return;
+    say("Sent. It stands when the ledger has it …");
     await door.sendRecord("DELETE", `/v1/sessions/${session.sid}`, await makeRevocation(door.keys, session.sid));
     this.revoked.push({ ...session, state: "revoked" });
     await this.look();

@@ -7,7 +7,7 @@ import { type Stream, leadsOf } from "../../net/streams.js";
 import { confirmed } from "../confirm.js";
 import { type Entered } from "../entry.js";
 import { el, make } from "../page.js";
-import { once } from "../said.js";
+import { once, say } from "../said.js";
 import { boundary, fingerprint, leadWords, spanWords } from "../words.js";
 
 export class Granting {
@@ -84,6 +84,7 @@ export class Granting {
     if (!(await this.looksGood(stream, terms))) return;
     const { door, file } = entered;
     const { sid, body } = await makeSession(door.keys, providerSeal(file), terms);
+    say("Sent. It stands when the ledger has it …");
     await door.sendRecord("POST", "/v1/sessions", body);
     await this.granted(sid);
   }
