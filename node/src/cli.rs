@@ -481,6 +481,9 @@ pub struct TamperArgs {
     /// What to do to it (see the list with a wrong name).
     #[arg(long)]
     pub how: String,
+    /// The did whose chunks are meant; all streams otherwise.
+    #[arg(long)]
+    pub stream: Option<String>,
 }
 
 /// `chordae gateway`.

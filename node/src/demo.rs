@@ -27,7 +27,11 @@ use crate::{
     keyfile,
 };
 
+mod broken;
+mod copy;
 mod count;
+mod forged;
+mod page;
 mod stage;
 mod stream;
 mod ward;
@@ -258,7 +262,7 @@ fn show_tampering(
     work: PathBuf,
 ) -> Outcome<String> {
     let copy = work.join("tampered");
-    copy_folder(home, &copy, &work)?;
+    copy::copy_parts(home, &copy)?;
     let disk: Arc<dyn chordae_base::seams::Disk> = Arc::new(real::OsDisk);
     let before = check_folder(&*disk, &copy, Some(trust))?;
     if before.verdict != chordae_checker::Verdict::Ok {
@@ -285,42 +289,27 @@ fn show_tampering(
     }
 }
 
-/// Copies a stopped server's folder; the demo's own work folder lies inside it and is left out.
-fn copy_folder(
-    from: &std::path::Path,
-    to: &std::path::Path,
-    leave: &std::path::Path,
-) -> Outcome<()> {
-    let os = |e: std::io::Error| Failure::os(format!("copy {}", from.display()), &e);
-    std::fs::create_dir_all(to).map_err(os)?;
-    for entry in std::fs::read_dir(from).map_err(os)? {
-        let entry = entry.map_err(os)?;
-        let kind = entry.file_type().map_err(os)?;
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path == leave || entry.file_name() == "lock" {
-            continue;
-        }
-        if kind.is_dir() {
-            copy_folder(&path, &target, leave)?;
-        } else if kind.is_file() {
-            std::fs::copy(&path, &target).map_err(os)?;
-        }
-    }
-    Ok(())
-}
-
 /// Where to look and what to try while it runs.
 fn invite(stage: &Stage) {
     let data = stage.server.home().root().display();
     say(format!("try         chordae status --data {data}"));
     say(format!("            chordae stream list --data {data}"));
     if let Some(addr) = stage.server.address("http-plain") {
-        let trust = stage.server.home().key("trust.json");
-        let (key, trust) = (stage.patient.display(), trust.display());
         say(format!(
-            "            a browser at http://{addr}/ shows Ann her own streams"
+            "look        http://{addr}/demo in a browser: click \"Connect as the demo's clinician\","
         ));
-        say(format!("            (key file {key}, trust file {trust})"));
+        say(
+            "            then \"Flip a bit\" or another way to break a copy, and see what catches it",
+        );
+        let trust = stage.server.home().key("trust.json");
+        let (patient, doctor) = (stage.patient.display(), stage.doctor.display());
+        say(format!(
+            "            http://{addr}/ is the plain viewer: trust file {}",
+            trust.display()
+        ));
+        say(format!(
+            "            key files {doctor} (clinician), {patient} (Ann, who sees her own streams)"
+        ));
     }
     commands::say("            Ctrl-C ends the streams and shows the rest");
 }

@@ -81,6 +81,9 @@ struct Sockets {
     control: UnixListener,
 }
 
+/// What the demonstration puts around the routes for readers on plain HTTP. `serve` puts nothing there.
+pub(crate) type Around = Box<dyn FnOnce(Router) -> Router + Send>;
+
 /// What a start came to.
 pub enum Started {
     /// Doors are open, readers are served.
@@ -96,8 +99,21 @@ impl Server {
     /// `Busy` for a taken folder or port, `Refused` for unsafe key files, `Damaged` for contradicting logs,
     /// `Io` where only readers could be served.
     pub async fn start(home: Folder, settings: Settings, seams: Seams) -> Outcome<Self> {
+        Self::start_around(home, settings, seams, Box::new(|readers| readers)).await
+    }
+
+    /// As [`Self::start`], with something around the routes for readers.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub(crate) async fn start_around(
+        home: Folder,
+        settings: Settings,
+        seams: Seams,
+        around: Around,
+    ) -> Outcome<Self> {
         let metrics = prometheus::Registry::new();
-        match Self::start_or_read(home, settings, seams, metrics).await? {
+        match Self::begin(home, settings, seams, metrics, around).await? {
             Started::Whole(server) => Ok(*server),
             Started::Reading(reader) => {
                 let why = reader.shut().why();
@@ -117,6 +133,17 @@ impl Server {
         settings: Settings,
         seams: Seams,
         metrics: prometheus::Registry,
+    ) -> Outcome<Started> {
+        let around: Around = Box::new(|readers| readers);
+        Self::begin(home, settings, seams, metrics, around).await
+    }
+
+    async fn begin(
+        home: Folder,
+        settings: Settings,
+        seams: Seams,
+        metrics: prometheus::Registry,
+        around: Around,
     ) -> Outcome<Started> {
         settings.check()?;
         if !home.keys().exists() {
@@ -272,7 +299,7 @@ impl Server {
         }
         if let Some(socket) = sockets.http_plain {
             listening.push(("http-plain", addr(&socket)?));
-            running.public(socket, public, &hosts);
+            running.public(socket, around(public), &hosts);
         }
         control.status.listens(&listening);
         running.http(sockets.control, readers.merge(control::on_socket(control)));

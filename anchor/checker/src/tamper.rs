@@ -1,6 +1,9 @@
 //! `chordae tamper`: breaks a *copy* of a data folder on purpose, so that anyone can see the checker
 //! name it. Deterministic: the same copy is broken in the same way, and what was done is told.
 //!
+//! A bit that flips in a file is what disks do; a sample that changes in a file that is written anew, whole in
+//! itself, is what somebody does who knows the format.
+//!
 //! A folder that a server holds is refused. Nothing here knows a secret of the folder; whoever rewrites
 //! a ledger here does it with keys of his own, as a thief of the disk would.
 
@@ -25,6 +28,7 @@ use crate::{
 };
 
 mod forge;
+mod rows;
 
 pub use forge::{LogKeys, write_log};
 
@@ -33,8 +37,12 @@ pub use forge::{LogKeys, write_log};
 pub enum How {
     /// One bit of a chunk file.
     FlipBit,
+    /// The lowest bit of one sample, in a file that is written anew.
+    ChangeSample,
     /// Two chunk files change places.
     SwapChunks,
+    /// Two chunks of a stream change their rows' values, in files that are written anew.
+    SwapRows,
     /// A chunk file goes.
     DropChunk,
     /// A chunk file appears again as the next one of its stream.
@@ -55,9 +63,11 @@ pub enum How {
 
 impl How {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::FlipBit,
+        Self::ChangeSample,
         Self::SwapChunks,
+        Self::SwapRows,
         Self::DropChunk,
         Self::DuplicateChunk,
         Self::TruncateLinks,
@@ -72,7 +82,9 @@ impl How {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FlipBit => "flip-bit",
+            Self::ChangeSample => "change-sample",
             Self::SwapChunks => "swap-chunks",
+            Self::SwapRows => "swap-rows",
             Self::DropChunk => "drop-chunk",
             Self::DuplicateChunk => "duplicate-chunk",
             Self::TruncateLinks => "truncate-links",
@@ -112,11 +124,25 @@ impl FromStr for How {
 /// # Errors
 /// `Refused` for a folder in use; `BadInput` when the copy has nothing to break in this way; `Io`.
 pub fn tamper(disk: &Arc<dyn Disk>, path: &Path, how: How) -> Outcome<String> {
+    tamper_stream(disk, path, how, None)
+}
+
+/// As [`tamper`]; where it is about chunks, those of one stream only.
+///
+/// # Errors
+/// Those of [`tamper`].
+pub fn tamper_stream(
+    disk: &Arc<dyn Disk>,
+    path: &Path,
+    how: How,
+    stream: Option<Did>,
+) -> Outcome<String> {
     refuse_live(path)?;
     let copy = Copy {
         disk,
         root: path.to_owned(),
         folder: Folder::new(disk.as_ref(), path),
+        stream,
     };
     match how {
         How::FlipBit => {
@@ -124,7 +150,9 @@ pub fn tamper(disk: &Arc<dyn Disk>, path: &Path, how: How) -> Outcome<String> {
             let (_, _, name) = names.get(names.len() / 2).ok_or_else(|| nothing("chunk"))?;
             copy.flip(name, limits::CHUNK_BYTES_MAX)
         }
+        How::ChangeSample => rows::change_sample(&copy),
         How::SwapChunks => copy.swap(),
+        How::SwapRows => rows::swap(&copy),
         How::DropChunk => {
             let names = copy.chunks()?;
             let (_, _, name) = names.get(names.len() / 2).ok_or_else(|| nothing("chunk"))?;
@@ -166,6 +194,8 @@ struct Copy<'a> {
     disk: &'a Arc<dyn Disk>,
     root: PathBuf,
     folder: Folder<'a>,
+    /// Whose chunks; all if none.
+    stream: Option<Did>,
 }
 
 impl Copy<'_> {
@@ -203,7 +233,7 @@ impl Copy<'_> {
         Ok(format!("flipped bit 0 of byte {at} of {name}"))
     }
 
-    /// All chunk files, by did and index.
+    /// The chunk files, by did and index.
     fn chunks(&self) -> Outcome<Vec<(Did, u64, String)>> {
         let mut names = Vec::new();
         for did in self.folder.list("chunks")?.unwrap_or_default() {
@@ -212,8 +242,9 @@ impl Copy<'_> {
                 let dir = format!("{dir}/{}", name_of(&thousand.path));
                 for file in self.folder.list(&dir)?.unwrap_or_default() {
                     let name = format!("{dir}/{}", name_of(&file.path));
-                    let chunk =
-                        link::parse_object_name(&name).filter(|_| file.kind == EntryKind::File);
+                    let chunk = link::parse_object_name(&name)
+                        .filter(|_| file.kind == EntryKind::File)
+                        .filter(|(did, _)| self.stream.is_none_or(|only| only == *did));
                     names.extend(chunk.map(|(did, index)| (did, index, name)));
                 }
             }

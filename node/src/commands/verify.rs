@@ -237,10 +237,12 @@ fn print(report: &Report) {
 
 pub(super) fn tamper(args: &cli::TamperArgs) -> Outcome<Verdict> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    say(checker::tamper::tamper(
+    let stream = args.stream.as_deref().map(str::parse).transpose()?;
+    say(checker::tamper::tamper_stream(
         &disk,
         &args.copy,
         args.how.parse()?,
+        stream,
     )?);
     Ok(Verdict::Done)
 }

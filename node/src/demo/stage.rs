@@ -4,11 +4,12 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use chordae_base::{
-    DeviceId, Failure, Outcome,
-    seams::{Entropy, real},
+    DeviceId, Did, Failure, Outcome,
+    seams::{Clock, Entropy, real},
 };
 use chordae_chain::keys::Role;
 use chordae_chunker::Status;
@@ -16,13 +17,20 @@ use chordae_ingest::fanout::RouterFanout;
 use serde_json::{Value, json};
 
 use super::{
-    DemoArgs, say,
+    DemoArgs,
+    broken::{self, Clinician, Workshop},
+    page, say,
     ward::{self, Ward},
 };
 use crate::{
     assemble::apart,
+    cli,
     client::control,
-    commands::{init, session::Far, socket},
+    commands::{
+        init,
+        session::{self, Far},
+        socket,
+    },
     control::{DeviceMade, StreamLine},
     folder::{self, Folder},
     keyfile,
@@ -32,6 +40,8 @@ use crate::{
 
 /// Ports tried above a default before giving up.
 const PORTS_TRIED: u16 = 50;
+/// How long the devices may take to say what they send.
+const BIRTHS_MAX: Duration = Duration::from_secs(10);
 
 /// Everything the demo plays with.
 pub(super) struct Stage {
@@ -41,6 +51,8 @@ pub(super) struct Stage {
     pub(super) work: PathBuf,
     pub(super) patient: PathBuf,
     pub(super) doctor: PathBuf,
+    /// What a browser may break.
+    pub(super) workshop: Arc<Workshop>,
     /// Those that speak to the server itself.
     pub(super) devices: Vec<DeviceId>,
     /// The last of several speaks through a gateway.
@@ -68,7 +80,11 @@ impl Stage {
             home.key("trust.json").display()
         ));
         let settings = Settings::read(&home.settings(), &[])?;
-        let server = Server::start(home, settings, seams).await?;
+        let workshop = Arc::new(Workshop::default());
+        let shown = Arc::clone(&workshop);
+        let around = Box::new(|readers| page::around(shown, readers));
+        let server = Server::start_around(home, settings.clone(), seams, around).await?;
+        workshop.open(server.home(), settings, server.house())?;
         for (what, addr) in server.listening() {
             let scheme = match *what {
                 "mqtt-tls" => "mqtts",
@@ -94,6 +110,7 @@ impl Stage {
             patient: work.join("ann.pem"),
             doctor: work.join("roe.pem"),
             work,
+            workshop,
             devices: ids.collect::<Outcome<_>>()?,
             ward: None,
         };
@@ -127,6 +144,54 @@ impl Stage {
             let _: Value = control(&self.far.place, "POST", "/v1/admin/parties", &body).await?;
         }
         Ok(())
+    }
+
+    /// Lets Dr. Roe see the streams from now on for a day, for the browser. They have dids once their first births came.
+    pub(super) async fn grant_for_the_browser(&self) -> Outcome<()> {
+        let from_ns = broken::granted_from(real::OsClock.wall_ns());
+        let begun = tokio::time::Instant::now();
+        let all = self.devices.len() + usize::from(self.ward.is_some());
+        let dids = loop {
+            let dids = self.dids();
+            if dids.len() == all || begun.elapsed() > BIRTHS_MAX {
+                break dids;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let Some(&did) = dids.first() else {
+            return Err(Failure::io("no device has said what it sends"));
+        };
+        let args = cli::GrantArgs {
+            key: self.patient.clone(),
+            to: keyfile::public_path(&self.doctor),
+            stream: dids.iter().map(Did::to_string).collect(),
+            inventory: Vec::new(),
+            from: Some(from_ns.to_string()),
+            until: Some(from_ns.saturating_add(broken::GRANTED_NS).to_string()),
+            leads: None,
+            expires: None,
+            purpose: "demonstration in a browser".into(),
+            exact: false,
+            trust: None,
+            server: cli::Remote {
+                data: Some(self.server.home().root().to_owned()),
+                url: None,
+            },
+        };
+        let patient = keyfile::read(&self.patient)?;
+        let sid = session::grant(&self.far, &patient, &args).await?;
+        self.workshop.granted(Clinician {
+            sid: sid.parse()?,
+            keys: [self.patient.clone(), self.doctor.clone()],
+            did,
+        });
+        Ok(())
+    }
+
+    /// The streams that have begun.
+    fn dids(&self) -> Vec<Did> {
+        let streams = self.server.house().registry.streams();
+        streams.iter().map(|(_, plan)| plan.newest()).collect()
     }
 
     /// Registers the devices and says whose their streams are, before they flow.

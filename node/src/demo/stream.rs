@@ -63,6 +63,7 @@ pub(super) async fn run(
     time: Option<Duration>,
 ) -> Outcome<Report> {
     let fleets = Fleets::start(stage, args)?;
+    stage.grant_for_the_browser().await?;
     invite(stage);
     let over = async {
         match time {

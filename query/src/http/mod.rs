@@ -37,6 +37,7 @@ mod window;
 
 pub use problem::Problem;
 pub use service::{Caller, Parts, Service};
+pub use viewer::demonstration;
 
 /// All routes of the query service. Merged into a router, never nested below a path: tokens name the
 /// path as sent.

@@ -74,10 +74,24 @@ const FILES: [File; 10] = [
     ),
 ];
 
+/// The page of the demonstration: the viewer, and what it can break. No server but that of `chordae demo` has it.
+const DEMONSTRATION: [File; 2] = [
+    (
+        "/demo",
+        "text/html; charset=utf-8",
+        include_bytes!("../../web/dist/demo.html"),
+    ),
+    (
+        "/demo.js",
+        JAVASCRIPT,
+        include_bytes!("../../web/dist/demo.js"),
+    ),
+];
+
 /// One tag for all of them: they belong together.
 static TAG: LazyLock<String> = LazyLock::new(|| {
     let mut all = Sha256::new();
-    for (_, _, content) in FILES {
+    for (_, _, content) in FILES.into_iter().chain(DEMONSTRATION) {
         all.update(content);
     }
     format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(all.finalize()))
@@ -85,7 +99,16 @@ static TAG: LazyLock<String> = LazyLock::new(|| {
 
 /// The routes of the pages.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    FILES.into_iter().fold(Router::new(), |routes, file| {
+    of(FILES)
+}
+
+/// The page of the demonstration, for who mounts it.
+pub fn demonstration<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    of(DEMONSTRATION)
+}
+
+fn of<S: Clone + Send + Sync + 'static>(files: impl IntoIterator<Item = File>) -> Router<S> {
+    files.into_iter().fold(Router::new(), |routes, file| {
         let answer = move |headers: HeaderMap| async move { served(file, &headers) };
         routes.route(file.0, get(answer))
     })

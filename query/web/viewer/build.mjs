@@ -2,6 +2,7 @@
 //
 //     index.html, viewer.css, viewer.js, judge.js, icon.svg   the viewer, as the server gives it out
 //     patient.html, operator.html, their .js, pages.css       the other pages
+//     demo.html, demo.js                                      the same with ways to break a copy; only `chordae demo` has them
 //     strip.html                                              one file for `chordae pull --format html` to fill
 //     sbom.cdx.json                                           what of others is in them (CycloneDX), for the package
 
@@ -27,6 +28,7 @@ await build({
   ...common,
   entryPoints: [
     { in: src("ui/app.ts"), out: "viewer" },
+    { in: src("demo/main.ts"), out: "demo" },
     { in: src("net/worker.ts"), out: "judge" },
     { in: src("ui/patient/app.ts"), out: "patient" },
     { in: src("ui/operator/app.ts"), out: "operator" },
@@ -42,6 +44,8 @@ for (const name of ["index.html", "patient/patient.html", "operator/operator.htm
   const part = (_, part) => readFileSync(src(`ui/parts/${part}.html`), "utf8").trimEnd();
   writeFileSync(`${out}/${basename(name)}`, readFileSync(src(`ui/${name}`), "utf8").replace(/^\{(\w+)\}$/gm, part));
 }
+const page = readFileSync(`${out}/index.html`, "utf8");
+writeFileSync(`${out}/demo.html`, page.replace("viewer.js", "demo.js").replace("chordae viewer", "chordae demo"));
 writeFileSync(`${out}/strip.html`, await strip());
 writeFileSync(`${out}/sbom.cdx.json`, await bill(`${out}/sbom.cdx.json`));
 
@@ -65,7 +69,7 @@ async function strip() {
 /** The packages of which a file is in a page, by OWASP's own plugin, and of each the hash that npm held its download against. */
 async function bill(outputFile) {
   const listing = cyclonedxEsbuildPlugin({ specVersion: "1.5", outputFile, outputReproducible: true, validate: false, logLevel: "error" });
-  const entryPoints = [src("ui/app.ts"), src("net/worker.ts"), src("strip/main.ts")];
+  const entryPoints = ["ui/app.ts", "demo/main.ts", "ui/patient/app.ts", "ui/operator/app.ts", "net/worker.ts", "strip/main.ts"].map(src);
   const absWorkingDir = fileURLToPath(new URL(".", import.meta.url));
   await build({ ...common, absWorkingDir, entryPoints, outdir: out, write: false, metafile: true, plugins: [listing] });
   const made = JSON.parse(readFileSync(outputFile, "utf8"));

@@ -1,8 +1,11 @@
 //! Every way of `chordae tamper`, and the folder that nobody touched.
 
-use chordae_base::FailureKind;
-use chordae_chain::finding::Code;
-use chordae_checker::{Verdict, tamper::How};
+use chordae_base::{FailureKind, seams::Disk as _};
+use chordae_chain::finding::{Code, Finding};
+use chordae_checker::{
+    Verdict,
+    tamper::{How, tamper_stream},
+};
 
 use crate::house::{House, did, object, only};
 
@@ -38,8 +41,9 @@ fn without_a_trust_file_nothing_is_better_than_unanchored() {
 
 #[test]
 fn a_chunk_that_was_tampered_with_is_named() {
-    let changed: [(How, Vec<(String, Code)>); 4] = [
+    let changed: [(How, Vec<(String, Code)>); 5] = [
         (How::FlipBit, vec![(object(1, 4), Code::FileDigest)]),
+        (How::ChangeSample, vec![(object(1, 4), Code::FileDigest)]),
         (
             How::SwapChunks,
             vec![
@@ -63,6 +67,25 @@ fn a_chunk_that_was_tampered_with_is_named() {
         );
         // Even who knows no key sees it.
         only(&house.check_with(None), &want);
+    }
+}
+
+#[test]
+fn rows_changed_in_files_that_are_whole_in_themselves_are_named() {
+    for how in [How::ChangeSample, How::SwapRows] {
+        let house = House::new();
+        let said = tamper_stream(&house.arc(), &house.root, how, Some(did(2))).unwrap();
+        let of_two =
+            |f: &Finding| f.object.contains(&did(2).to_string()) && said.contains(&f.object);
+        let report = house.check();
+        assert!(!report.findings.is_empty(), "{said}");
+        assert!(report.findings.iter().all(of_two), "{said}: {report:?}");
+        assert_eq!(report.streams[0].verdict, Verdict::Ok, "the other stream");
+        // The control: each file alone is a flawless chunk.
+        for finding in &report.findings {
+            let file = house.disk.read(&house.root.join(&finding.object), u64::MAX);
+            chordae_chunk::open(file.unwrap().into()).unwrap();
+        }
     }
 }
 

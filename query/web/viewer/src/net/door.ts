@@ -27,6 +27,8 @@ export class Door {
     readonly origin: string,
     readonly session: string | null,
     private readonly base: string = globalThis.location?.origin,
+    /** Headers that go with each request; not signed. */
+    private readonly always: Readonly<Record<string, string>> = {},
   ) {}
 
   get kid(): string {
@@ -35,7 +37,12 @@ export class Door {
 
   /** The same key on a session. */
   on(session: string | null): Door {
-    return new Door(this.keys, this.origin, session, this.base);
+    return new Door(this.keys, this.origin, session, this.base, this.always);
+  }
+
+  /** The same, with headers on each request. */
+  saying(always: Readonly<Record<string, string>>): Door {
+    return new Door(this.keys, this.origin, this.session, this.base, always);
   }
 
   /** An answer whose body the caller reads. Throws {@link Refusal}. */
@@ -68,7 +75,8 @@ export class Door {
   }
 
   private async ask(url: URL, request: RequestInit): Promise<Response> {
-    const answer = await fetch(url, { ...request, cache: "no-store", redirect: "error" });
+    const headers = { ...this.always, ...request.headers };
+    const answer = await fetch(url, { ...request, headers, cache: "no-store", redirect: "error" });
     if (!answer.ok) throw await refusal(answer);
     return answer;
   }

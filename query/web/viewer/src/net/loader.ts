@@ -11,7 +11,7 @@ import { BUCKETS, Cache, type Place, keyOf, lengthOf, placeSpan } from "../core/
 import { MINUTE, SECOND, type Span, meets, msOf, nsOf } from "../core/time.js";
 import { type Door, Refusal } from "./door.js";
 import { type Grant } from "./grants.js";
-import { type Part, type Piece, type Question, UNKNOWN, bare, cut, wrong } from "./part.js";
+import { type Part, type Piece, type Question, UNKNOWN, type Wrong, bare, cut, wrong } from "./part.js";
 import { leadsParameter } from "./wire.js";
 
 const IN_FLIGHT_MAX = 4;
@@ -49,6 +49,8 @@ export class Loader {
   private readonly flying = new Set<string>();
   private readonly stopping = new AbortController();
   private queue: Place[] = [];
+  /** Why nothing is shown, whatever its own proof says. */
+  private distrusted: Wrong | null = null;
 
   constructor(
     private readonly door: Door,
@@ -60,11 +62,20 @@ export class Loader {
   ) {}
 
   tile(place: Place): Tile | undefined {
-    return this.tiles.get(keyOf(place));
+    const tile = this.tiles.get(keyOf(place));
+    return tile && this.distrusted ? { ...tile, ...wrong(placeSpan(place), this.distrusted), trouble: null } : tile;
+  }
+
+  /** What contradicts the ledger that all proofs lead to: no row stands on it. Null: nothing, again. */
+  distrust(why: Wrong | null): void {
+    if (this.distrusted?.detail === why?.detail) return;
+    this.distrusted = why;
+    this.changed(null);
   }
 
   /** What is kept of other levels where a tile has not come: coarser rows before finer ones, cut to its span. */
   standIns(place: Place): Piece[] {
+    if (this.distrusted) return [];
     const span = placeSpan(place);
     const others = this.tiles.values().filter((tile) => tile.place.level !== place.level && meets(placeSpan(tile.place), span));
     const coarse = others.filter((tile) => tile.place.level > place.level).sort((a, b) => a.place.level - b.place.level);

@@ -17,6 +17,8 @@ export class Panel {
   constructor(
     private readonly goTo: (note: Note) => void,
     private readonly remove: (note: Note) => void,
+    /** The view's: the next one listens for itself. */
+    signal: AbortSignal,
   ) {
     const [button, panel] = [el("badge"), el("panel")];
     const open = (is: boolean) => {
@@ -24,11 +26,12 @@ export class Panel {
       button.setAttribute("aria-expanded", String(is));
       (is ? el("panel-close") : button).focus();
     };
-    button.addEventListener("click", () => open(panel.hidden === true));
-    el("panel-close").addEventListener("click", () => open(false));
-    panel.addEventListener("keydown", (event) => {
+    button.addEventListener("click", () => open(panel.hidden === true), { signal });
+    el("panel-close").addEventListener("click", () => open(false), { signal });
+    const escape = (event: KeyboardEvent) => {
       if (event.key === "Escape") open(false);
-    });
+    };
+    panel.addEventListener("keydown", escape, { signal });
   }
 
   /** Tells what is known of a picture. Cheap where nothing changed: it is called for every one. */

@@ -18,7 +18,9 @@ import { type Place, covering, levelFor, placeSpan, wanted } from "../core/tiles
 import { DAY, HOUR, SECOND, clock, length } from "../core/time.js";
 import { Refusal } from "../net/door.js";
 import { Loader } from "../net/loader.js";
+import { Memory } from "../net/memory.js";
 import { newestRow } from "../net/newest.js";
+import { type Wrong } from "../net/part.js";
 import { LISTING_MAX } from "../net/wire.js";
 import { WorkerJudge } from "../net/worker_judge.js";
 import { type Command, HELP, commandOf } from "./commands.js";
@@ -65,6 +67,8 @@ export class Viewer {
     private readonly chosen: Chosen,
     /** The view is over; why, for people. */
     private readonly left: (why: string) => void,
+    /** What each picture's badge is, and what was found wrong with it. */
+    private readonly judged: (badge: Badge, findings: readonly Wrong[]) => void = () => undefined,
   ) {
     const { door, grant, trust } = chosen;
     const ended = (why: string) => this.leave(`This view has ended: ${why}.`);
@@ -76,7 +80,7 @@ export class Viewer {
       this.touch();
     };
     this.notebook = new Notebook(grant.did, noted, (why) => this.tell(why));
-    this.panel = new Panel((note) => this.centre(note.at), (note) => this.notebook.remove(note));
+    this.panel = new Panel((note) => this.centre(note.at), (note) => this.notebook.remove(note), this.over.signal);
     el("view").hidden = false;
     this.tools();
     this.listen();
@@ -120,6 +124,7 @@ export class Viewer {
     this.painter.paint(this.canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D, scene, dpr);
     const tiles = this.places(scene.sheet).flatMap((place) => this.loader.tile(place) ?? []);
     const now = this.panel.tell(scene, tiles, this.chosen.door.origin);
+    this.judged(now, tiles.flatMap((tile) => tile.proof.findings));
     // Empty between the speeds of paper; the line below the picture says it then.
     el<HTMLSelectElement>("speed").value = String(this.view.speed);
     press("live", this.live.on);
@@ -226,7 +231,8 @@ export class Viewer {
     this.touch();
   }
 
-  private centre(at: number): void {
+  /** Shows an instant in the middle. */
+  centre(at: number): void {
     const { from, until } = spanOf(this.view, this.sheet);
     this.show({ ...this.view, from: at - (until - from) / 2 });
   }
@@ -250,7 +256,8 @@ export class Viewer {
     if (newest !== null && this.view === begun && newest < until) this.show({ ...begun, from: newest - (until - from) });
   }
 
-  private goLive(): void {
+  /** Follows the stream. */
+  goLive(): void {
     this.toEnd();
     if (this.view.speed < SPEEDS[0]) this.view = { ...this.view, speed: SPEEDS[1] };
     this.live.start();
@@ -288,13 +295,14 @@ export class Viewer {
 
   // ---- the grant
 
-  /** Asks whether the grant still stands, while anybody looks; tiles that are due are asked for on the way. */
+  /** Asks whether ledger and grant still stand, while anybody looks; tiles that are due are asked for on the way. */
   private async watch(): Promise<void> {
-    while (!this.over.signal.aborted) {
-      await new Promise((go) => setTimeout(go, LOOK_EVERY));
-      if (this.over.signal.aborted || document.hidden) continue;
+    const memory = new Memory(this.chosen.trust);
+    for (; !this.over.signal.aborted; await new Promise((go) => setTimeout(go, LOOK_EVERY))) {
+      if (document.hidden) continue;
       this.touch();
       try {
+        this.doubt(await memory.look(this.chosen.door, this.over.signal));
         await this.chosen.door.get("/v1/streams", LISTING_MAX, this.over.signal);
       } catch (e) {
         if (e instanceof Refusal && e.ends) this.leave(`This view has ended: ${e.message}.`);
@@ -302,7 +310,15 @@ export class Viewer {
     }
   }
 
-  private leave(why: string): void {
+  /** A ledger that is not the one that was seen before: nothing that leads to it is shown. */
+  private doubt(why: Wrong | null): void {
+    if (this.over.signal.aborted) return;
+    if (why) this.live.stop();
+    this.loader.distrust(why);
+  }
+
+  /** Ends the view. */
+  leave(why: string): void {
     if (this.over.signal.aborted) return;
     this.over.abort();
     this.live.stop();
