@@ -4,11 +4,18 @@ use std::{io::ErrorKind, path::Path};
 
 use chordae_base::{Failure, Outcome};
 
-/// What claims comes before what it claims: the ledger names links, links name chunks. All of it only grows, so that
+/// What claims comes before what it claims: the ledger names keys and links, links name chunks. All of it only grows, so that
 /// in a copy in this order nothing is claimed that is not there.
-const PARTS: [&str; 5] = ["ledger", "ledger.heads", "trail", "links", "chunks"];
+const PARTS: [&str; 6] = [
+    "ledger",
+    "ledger.heads",
+    "registry",
+    "trail",
+    "links",
+    "chunks",
+];
 
-/// Copies what the checker looks at. No key is among it.
+/// Copies what the checker looks at. No secret key is among it.
 pub(super) fn copy_parts(from: &Path, to: &Path) -> Outcome<()> {
     for part in PARTS {
         copy_folder(&from.join(part), &to.join(part))?;
