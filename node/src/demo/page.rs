@@ -17,7 +17,6 @@ use axum::{
     Json, Router,
     extract::{Request, State, rejection::JsonRejection},
     http::Method,
-    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -42,8 +41,11 @@ pub(super) fn around(workshop: Arc<Workshop>, readers: Router) -> Router {
         .route("/demo/copies", post(copies))
         .with_state(Arc::clone(&workshop))
         .merge(http::demonstration());
-    let to_the_copy = middleware::from_fn_with_state(workshop, to_the_copy);
-    readers.merge(http::dressed(own)).layer(to_the_copy)
+    let real = readers.merge(http::dressed(own));
+    // Before any route is chosen: the router of a copy chooses anew.
+    Router::new()
+        .fallback(to_whom)
+        .with_state(Asked { workshop, real })
 }
 
 /// What connects a browser.
@@ -80,23 +82,23 @@ async fn copies(
     Ok(Json(apart(move || workshop.make(deed, did)).await?))
 }
 
+/// Who may be asked.
+#[derive(Clone)]
+struct Asked {
+    workshop: Arc<Workshop>,
+    real: Router,
+}
+
 /// A question that names a copy goes to the server over it, if that answers such questions otherwise than the real one.
-async fn to_the_copy(
-    State(workshop): State<Arc<Workshop>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Some(id) = request.headers().get(COPY) else {
-        return next.run(request).await;
-    };
-    let id = id.to_str().unwrap_or_default();
-    let answers = match *request.method() {
-        Method::GET => workshop.answers(id, request.uri().path()),
+async fn to_whom(State(Asked { workshop, real }): State<Asked>, request: Request) -> Response {
+    let copy = match request.headers().get(COPY) {
+        Some(id) if *request.method() == Method::GET => {
+            workshop.answers(id.to_str().unwrap_or_default(), request.uri().path())
+        }
         _ => Ok(None),
     };
-    match answers {
-        Ok(Some(copy)) => copy.oneshot(request).await.into_response(),
-        Ok(None) => next.run(request).await,
+    match copy {
+        Ok(copy) => copy.unwrap_or(real).oneshot(request).await.into_response(),
         Err(why) => Problem(why).into_response(),
     }
 }
