@@ -42,7 +42,11 @@ async fn serve_has_nothing_of_the_demo() {
     let settings = Settings::read(&home.settings(), &[]).unwrap();
     let seams = server::real(Arc::new(NoFanout));
     // As `chordae serve` starts it.
-    let Started::Whole(server) = Server::start_or_read(home, settings, seams).await.unwrap() else {
+    let Started::Whole(server) =
+        Server::start_or_read(home, settings, seams, prometheus::Registry::new())
+            .await
+            .unwrap()
+    else {
         panic!("it only reads");
     };
     let addr = server.address("http-plain").unwrap();
