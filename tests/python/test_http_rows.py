@@ -258,9 +258,12 @@ def test_h03_a_reader_who_takes_nothing_is_cut_and_one_who_takes_is_not(house):
             assert idle.recv(12) == b"HTTP/1.1 200"
             # Somebody who takes it slower than it could be sent, and faster than the least rate.
             with asked(tls) as slow:
+                # A small window moves in small steps; and a read over TLS is of 16 KiB at most.
+                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10)
                 got = b""
-                for _ in range(32):
-                    got += slow.recv(65536)
+                for second in range(1, 33):
+                    while len(got) < second * 65536 and (part := slow.recv(65536)):
+                        got += part
                     time.sleep(1)
                 while part := slow.recv(1 << 20):
                     got += part
