@@ -290,6 +290,8 @@ pub const BLOCK_EVENTS_MAX: usize = 400;
 /// Entries of the ledger whose keys are kept in memory before they become a run of its index: about ten
 /// megabytes, and what a start reads again.
 pub const LEDGER_RUN_ENTRIES: u64 = 65_536;
+/// Bytes of a batch of the ledger in its journal: every entry, and the block, at its longest.
+pub const LEDGER_BATCH_BYTES_MAX: usize = (BLOCK_EVENTS_MAX + 1) * (ENTRY_BYTES_MAX + 8) + 1024;
 /// Bytes of a segment of the ledger's journal of batches.
 pub const LEDGER_BATCHES_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Zeros that it writes ahead at a time: some large batches, or a thousand of one event.

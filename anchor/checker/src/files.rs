@@ -37,6 +37,17 @@ pub(crate) enum Read {
     Unfit(String),
 }
 
+impl Read {
+    /// The same as text, or why it is none; nothing where there is no file.
+    pub(crate) fn text(self) -> Option<Result<String, String>> {
+        match self {
+            Self::Bytes(bytes) => Some(String::from_utf8(bytes).map_err(|_| "not text".to_owned())),
+            Self::Unfit(why) => Some(Err(why)),
+            Self::Missing => None,
+        }
+    }
+}
+
 impl<'a> Folder<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, root: &Path) -> Self {
         Self {

@@ -24,7 +24,7 @@ use chordae_chain::{
 
 use crate::{
     Progress,
-    files::{Folder, Read},
+    files::Folder,
     tiles::{self, Kind, Tower, WIDTH},
 };
 
@@ -154,21 +154,14 @@ impl Walk<'_> {
     /// The checkpoint, and whether it counts: the trusted log signed it, and enough witnesses did.
     fn checkpoint(&mut self, notes: &mut Vec<String>) -> Outcome<Option<(Checkpoint, bool)>> {
         let folder = self.stored.folder;
-        let text = match folder.read(CHECKPOINT, CHECKPOINT_BYTES)? {
-            Read::Bytes(bytes) => String::from_utf8(bytes).map_err(|_| "not text".to_owned()),
-            Read::Unfit(why) => Err(why),
-            Read::Missing => {
-                if folder.list("ledger/tile")?.is_some() {
-                    self.found.add(
-                        CHECKPOINT,
-                        Code::MissingFile,
-                        "there are tiles but no checkpoint",
-                    );
-                } else {
-                    notes.push("there is no ledger: nothing is anchored".into());
-                }
-                return Ok(None);
+        let Some(text) = folder.read(CHECKPOINT, CHECKPOINT_BYTES)?.text() else {
+            if folder.list("ledger/tile")?.is_some() {
+                let why = "there are tiles but no checkpoint";
+                self.found.add(CHECKPOINT, Code::MissingFile, why);
+            } else {
+                notes.push("there is no ledger: nothing is anchored".into());
             }
+            return Ok(None);
         };
         let text = match text {
             Ok(text) => text,
@@ -180,7 +173,8 @@ impl Walk<'_> {
         let Some(trust) = self.trust else {
             return Ok(self.unsigned(&text).map(|claim| (claim, false)));
         };
-        match trust.policy()?.open(&text) {
+        let policy = trust.policy()?;
+        match policy.open(&text) {
             Ok(opened) => {
                 let mut counts = opened.counts();
                 self.signed = Some(text);
@@ -189,7 +183,7 @@ impl Walk<'_> {
                     notes.push(format!(
                         "the ledger's checkpoint is not cosigned as the trust file demands: it lacks {lacks}"
                     ));
-                    counts = self.cosigned(&trust.policy()?, &opened.checkpoint, notes)?;
+                    counts = self.cosigned(&policy, &opened.checkpoint, notes)?;
                 }
                 Ok(Some((opened.checkpoint, counts)))
             }
@@ -443,11 +437,9 @@ impl Walk<'_> {
 
     /// Whether the checkpoint is of a larger log by now: the folder is in use.
     fn grew(&self, claim: &Checkpoint) -> Outcome<bool> {
-        let text = match self.stored.folder.read(CHECKPOINT, CHECKPOINT_BYTES)? {
-            Read::Bytes(bytes) => String::from_utf8(bytes).unwrap_or_default(),
-            _ => return Ok(false),
-        };
-        Ok(body(&text).is_some_and(|now| now.size > claim.size))
+        let read = self.stored.folder.read(CHECKPOINT, CHECKPOINT_BYTES)?;
+        let now = read.text().and_then(|text| body(&text.ok()?));
+        Ok(now.is_some_and(|now| now.size > claim.size))
     }
 
     fn forks(&mut self) {

@@ -145,18 +145,13 @@ pub fn tamper_stream(
         stream,
     };
     match how {
-        How::FlipBit => {
-            let names = copy.chunks()?;
-            let (_, _, name) = names.get(names.len() / 2).ok_or_else(|| nothing("chunk"))?;
-            copy.flip(name, limits::CHUNK_BYTES_MAX)
-        }
+        How::FlipBit => copy.flip(&copy.middle_chunk()?, limits::CHUNK_BYTES_MAX),
         How::ChangeSample => rows::change_sample(&copy),
         How::SwapChunks => copy.swap(),
         How::SwapRows => rows::swap(&copy),
         How::DropChunk => {
-            let names = copy.chunks()?;
-            let (_, _, name) = names.get(names.len() / 2).ok_or_else(|| nothing("chunk"))?;
-            copy.remove(name)?;
+            let name = copy.middle_chunk()?;
+            copy.remove(&name)?;
             Ok(format!("removed {name}"))
         }
         How::DuplicateChunk => {
@@ -231,6 +226,16 @@ impl Copy<'_> {
         *bytes.get_mut(at).ok_or_else(|| nothing(name))? ^= 1;
         self.write(name, &bytes)?;
         Ok(format!("flipped bit 0 of byte {at} of {name}"))
+    }
+
+    /// The one that is broken where any will do.
+    fn middle_chunk(&self) -> Outcome<String> {
+        let mut names = self.chunks()?;
+        if names.is_empty() {
+            return Err(nothing("chunk"));
+        }
+        let (_, _, name) = names.swap_remove(names.len() / 2);
+        Ok(name)
     }
 
     /// The chunk files, by did and index.

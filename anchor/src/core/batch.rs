@@ -9,7 +9,7 @@
 //! follows the old size. It checks itself: its entries must give its root on the tree of its old size.
 
 use bytes::Bytes;
-use chordae_base::{Failure, Outcome, limits};
+use chordae_base::{Failure, Outcome};
 use chordae_chain::{
     cbor,
     event::{self, Event},
@@ -25,9 +25,6 @@ use super::{
 
 const BATCH: &str = "chordae pending 1";
 const SETTLED: &str = "chordae settled 1";
-/// Bytes of a batch: every entry at its longest.
-pub const BATCH_BYTES_MAX: usize =
-    (limits::BLOCK_EVENTS_MAX + 1) * (limits::ENTRY_BYTES_MAX + 8) + 1024;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use chordae_base::{
     seams::Disk,
 };
 
-use crate::core::batch::{BATCH_BYTES_MAX, Batch, Record};
+use super::files::{Files, Unsettled};
+use crate::core::batch::{Batch, Record};
 
 pub(super) struct Batches {
     journal: Option<Journal>,
@@ -47,7 +48,7 @@ impl Batches {
                 dir,
                 segment_bytes: limits::LEDGER_BATCHES_SEGMENT_BYTES,
                 room_bytes: limits::LEDGER_BATCHES_ROOM_BYTES,
-                record_bytes_max: BATCH_BYTES_MAX,
+                record_bytes_max: limits::LEDGER_BATCH_BYTES_MAX,
             },
         )?;
         if let Some(torn) = opened.torn {
@@ -112,11 +113,18 @@ impl Batches {
         Ok(())
     }
 
-    /// Says that the tiles of a checkpoint are synced, and its file. Gives the space of full segments back.
+    /// Syncs what was written since the last settling, and says that the tiles of this newest checkpoint are there, and its
+    /// file. Gives the space of full segments back, and of the partial tiles whose full ones are durable now.
     ///
     /// # Errors
     /// `Io`, from the first failed write on.
-    pub(super) fn settled(&mut self, checkpoint: &str) -> Outcome<()> {
+    pub(super) fn settle(
+        &mut self,
+        files: &Files,
+        unsettled: &mut Unsettled,
+        checkpoint: &str,
+    ) -> Outcome<()> {
+        files.sync(unsettled)?;
         let record = Bytes::from(Record::Settled(checkpoint.to_owned()).encode()?);
         if self.is_full() {
             let journal = self.journal.take().ok_or_else(closed)?;
@@ -128,6 +136,13 @@ impl Batches {
             self.append(&[record])?;
         }
         self.behind = 0;
+        // Not before: the log of the `settled` before this one needed them. Whoever wants the partial one of a full tile
+        // takes the beginning of that. What is left behind here is only space.
+        for tile in unsettled.take_full() {
+            if let Err(e) = files.remove_partials(&tile) {
+                tracing::warn!("ledger: partial tiles stay: {e}");
+            }
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use chordae_base::{
     Failure, Outcome, limits,
-    seams::{self, Disk, DiskFile},
+    seams::{self, Disk, DiskFile, Entry},
 };
 use chordae_chain::{
     checkpoint::Checkpoint,
@@ -70,7 +70,7 @@ impl Files {
     }
 
     /// Puts a checkpoint in place of the old one, whole for whoever reads it, and not synced. A crash before
-    /// [`Self::settle`] leaves this one, one before it, or a torn one.
+    /// [`Self::sync`] leaves this one, one before it, or a torn one.
     pub(crate) fn put_checkpoint(&self, text: &str, unsettled: &mut Unsettled) -> Outcome<()> {
         let path = self.dir.join("checkpoint");
         let mut put = || {
@@ -126,31 +126,19 @@ impl Files {
         if full == *tile {
             return Ok(None);
         }
-        let widths = self.partial_widths(&full)?;
-        let wider = widths
-            .into_iter()
-            .filter(|width| *width > tile.width())
-            .min();
+        let partials = self.partials(&full)?;
+        let names = partials.iter().filter_map(|entry| entry.path.file_name());
+        let widths = names.filter_map(|name| name.to_str()?.parse().ok());
+        let wider = widths.filter(|width| *width > tile.width()).min();
         Ok(Some(wider.map_or(full, |width| of_width(tile, width))))
     }
 
-    /// The widths of a tile that lie on the disk beside the full one.
-    fn partial_widths(&self, full: &Tile) -> Outcome<Vec<u32>> {
-        let dir = self.partials(full);
+    /// What lies on the disk beside a full tile: its partial ones, named by their width.
+    fn partials(&self, full: &Tile) -> Outcome<Vec<Entry>> {
+        let dir = self.dir.join(format!("{}.p", tree::path(full)));
         let listed = self.disk.list(&dir);
         let listed = absent(listed.map_err(|e| Failure::os(dir.display(), &e)))?;
-        let names = listed
-            .iter()
-            .flatten()
-            .filter_map(|entry| entry.path.file_name());
-        Ok(names
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect())
-    }
-
-    /// The folder of a tile's partial ones.
-    fn partials(&self, full: &Tile) -> PathBuf {
-        self.dir.join(format!("{}.p", tree::path(full)))
+        Ok(listed.unwrap_or_default())
     }
 
     /// The entries `number * 256 ..` of a log of `size`, as many as the bundle has.
@@ -212,7 +200,7 @@ impl Files {
     }
 
     /// Writes tiles, whole under their names for whoever reads them, and not synced. A crash before
-    /// [`Self::settle`] leaves any of them absent or torn: whoever calls has what makes them again.
+    /// [`Self::sync`] leaves any of them absent or torn: whoever calls has what makes them again.
     pub(crate) fn put_tiles(&self, tiles: &[TileFile], unsettled: &mut Unsettled) -> Outcome<()> {
         for TileFile { tile, bytes } in tiles {
             let path = self.dir.join(tree::path(tile));
@@ -235,17 +223,19 @@ impl Files {
         Ok(())
     }
 
-    /// From here on a crash leaves the tiles and the checkpoint that were put last. The tiles that became full.
-    pub(crate) fn settle(&self, unsettled: &mut Unsettled) -> Outcome<Vec<Tile>> {
-        let Unsettled { files, dirs, full } = std::mem::take(unsettled);
+    /// From here on a crash leaves the tiles and the checkpoint that were put last.
+    pub(crate) fn sync(&self, unsettled: &mut Unsettled) -> Outcome<()> {
         let os = |e: io::Error| Failure::os("sync ledger/", &e);
-        for mut file in files.into_values() {
+        for mut file in std::mem::take(&mut unsettled.files).into_values() {
             file.sync().map_err(os)?;
         }
-        for dir in dirs.iter().chain([&self.dir]) {
+        for dir in std::mem::take(&mut unsettled.dirs)
+            .iter()
+            .chain([&self.dir])
+        {
             self.disk.sync_dir(dir).map_err(os)?;
         }
-        Ok(full)
+        Ok(())
     }
 
     fn make(&self, dir: &Path) -> io::Result<()> {
@@ -270,10 +260,7 @@ impl Files {
 
     /// Removes what lies beside a tile and is narrower, or left half-made.
     fn remove_narrower(&self, tile: &Tile) -> Outcome<()> {
-        let dir = self.partials(&of_width(tile, FULL));
-        let listed = self.disk.list(&dir);
-        let listed = absent(listed.map_err(|e| Failure::os(dir.display(), &e)))?;
-        for entry in listed.unwrap_or_default() {
+        for entry in self.partials(&of_width(tile, FULL))? {
             if entry.path == self.dir.join(tree::path(tile)) {
                 continue;
             }
@@ -330,6 +317,11 @@ impl Unsettled {
     /// Whether so many files are open for it that it is time to settle.
     pub(crate) fn is_much(&self) -> bool {
         self.files.len() >= limits::LEDGER_TILES_BEHIND_MAX
+    }
+
+    /// The tiles that became full since this was asked last.
+    pub(crate) fn take_full(&mut self) -> Vec<Tile> {
+        std::mem::take(&mut self.full)
     }
 }
 

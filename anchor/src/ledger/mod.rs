@@ -19,6 +19,7 @@ mod apply;
 mod batches;
 mod cosigned;
 mod files;
+mod finish;
 mod open;
 mod runs;
 mod sequencer;

@@ -19,7 +19,7 @@ use std::{
 
 use chordae_base::{Failure, FailureKind, Outcome, limits, seams::Disk};
 use chordae_chain::{
-    checkpoint::{self, Checkpoint, TrustedLog},
+    checkpoint::{Checkpoint, TrustedLog},
     event,
     merkle::{self, NodeHash},
     policy::Policy,
@@ -27,16 +27,10 @@ use chordae_chain::{
 use tlog_tiles::{Hash, TileHashReader};
 
 use super::{
-    LedgerKeys, Shelf, View,
-    apply::{apply, write_tiles},
-    batches::{Batches, Left},
-    cosigned::Quorum,
-    files::{Files, Unsettled},
-    runs::Runs,
-    together::Together,
+    LedgerKeys, Shelf, View, batches::Batches, cosigned::Quorum, files::Files, finish::Start,
+    runs::Runs, together::Together,
 };
 use crate::core::{
-    batch::{BATCH_BYTES_MAX, Batch, Record},
     index::{Index, Retired, State},
     ports::HeadSets as _,
     run::Head,
@@ -103,52 +97,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let files = Files::new(disk, dir);
     let journal = settings.data_dir.join("ledger.batches");
     let (mut batches, left) = Batches::open(Arc::clone(&files.disk), journal)?;
-    let known = |text: &str| opened(settings, keys, &log, text);
-    let stored = first_checkpoint(&files, settings, keys, left.is_some())
-        .and_then(|text| Ok((known(&text)?, text)))
-        .map_err(|e| e.during("ledger/checkpoint"));
-    let newest = match (stored, &left) {
-        // Torn by a crash: the journal leads to what stood there.
-        (Err(e), Some(left)) if e.kind == FailureKind::Damaged && !left.batches.is_empty() => {
-            tracing::warn!("{e}: it is made again from ledger.batches");
-            let settled = known(&left.settled).map_err(|e| e.during("ledger.batches"))?;
-            (settled, String::new())
-        }
-        (newest, _) => newest?,
-    };
-    let ((covered, text), stored) = newest;
-    let left = match left {
-        Some(left) => left,
-        // New, brought back from a copy of the log alone, or of a version without the journal.
-        None => {
-            // Also where it is there: a killed process may have left it in a cache that was never synced.
-            files.write_checkpoint(&text)?;
-            let left = Left {
-                settled: text.clone(),
-                batches: pending(&files, settings, &covered)?.into_iter().collect(),
-            };
-            batches.begin(&left)?;
-            left
-        }
-    };
-    let settled = known(&left.settled).map_err(|e| e.during("ledger.batches"))?;
-    let mut finishing = Finishing {
+    let stored = first_checkpoint(&files, settings, keys, left.is_some());
+    let (covered, text) = Start {
         files: &files,
         settings,
         keys,
-        unsettled: Unsettled::default(),
-    };
-    let (covered, text) = finishing.finish(&settled.0, &left.batches, (covered, text))?;
-    if text != stored || !left.batches.is_empty() {
-        // Also where it is there, as above. And of a log whose key was changed: the key of today signs the same size
-        // and root.
-        finishing.put_checkpoint(&text)?;
+        log: &log,
     }
-    if text != left.settled {
-        files.settle(&mut finishing.unsettled)?;
-        batches.settled(&text)?;
-    }
-    forget_pending(&files, settings)?;
+    .finish(&mut batches, left, stored)?;
     let together = Together::new(Arc::clone(&files.disk), &settings.data_dir);
     let runs = open_runs(&files, settings, keys, &covered)?;
     let run_entries = settings.cadence.run_entries;
@@ -182,117 +138,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     })
 }
 
-/// Where versions without the journal kept their newest batch.
-const PENDING: &str = "ledger.pending";
-
-/// The batch that such a version left without its checkpoint.
-fn pending(files: &Files, settings: &Settings, covered: &Checkpoint) -> Outcome<Option<Batch>> {
-    let path = settings.data_dir.join(PENDING);
-    let bytes = match files.disk.read(&path, BATCH_BYTES_MAX as u64) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|e| Failure::os(PENDING, &e))?,
-    };
-    match Record::decode(&bytes).map_err(|e| e.during(PENDING))? {
-        Record::Batch(batch) if batch.old_size == covered.size => Ok(Some(batch)),
-        Record::Batch(batch) if (batch.new_size, batch.root) == (covered.size, covered.root) => {
-            Ok(None)
-        }
-        _ => Err(Failure::damaged(format!(
-            "{PENDING} does not fit the {} entries of the ledger: one was rolled back",
-            covered.size
-        ))),
-    }
-}
-
-/// The journal says from now on what it said. What a crash brings back is not read: the journal is there.
-fn forget_pending(files: &Files, settings: &Settings) -> Outcome<()> {
-    match files.disk.remove(&settings.data_dir.join(PENDING)) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::os(PENDING, &e)),
-        _ => Ok(()),
-    }
-}
-
-/// Brings the log to where the journal of batches ends.
-struct Finishing<'a> {
-    files: &'a Files,
-    settings: &'a Settings,
-    keys: &'a LedgerKeys,
-    unsettled: Unsettled,
-}
-
-impl Finishing<'_> {
-    /// Writes the tiles again that a crash may have torn, and gives batches their checkpoint that it kept from it. The newest
-    /// checkpoint, and its text.
-    ///
-    /// # Errors
-    /// `Damaged` when checkpoint and journal are of two histories, or one of them was rolled back; `Io`.
-    fn finish(
-        &mut self,
-        settled: &Checkpoint,
-        batches: &[Batch],
-        mut newest: (Checkpoint, String),
-    ) -> Outcome<(Checkpoint, String)> {
-        let covered = done(settled, batches, &newest.0)?;
-        if batches.is_empty() {
-            return Ok(newest);
-        }
-        let (files, origin, log) = (self.files, &self.settings.origin, &self.keys.log);
-        let mut tree = edge(files, (settled.size, settled.root))?;
-        for (at, batch) in batches.iter().enumerate() {
-            let one = || format!("ledger.batches, the batch behind entry {}", batch.old_size);
-            if at < covered {
-                let written = write_tiles(files, &mut self.unsettled, &tree, batch);
-                tree = written.map_err(|e| e.during(one()))?;
-            } else {
-                let applied = apply(files, &mut self.unsettled, &tree, batch, origin, log);
-                let applied = applied.map_err(|e| e.during(one()))?;
-                tree = applied.tree;
-                newest = (applied.checkpoint, applied.text);
-            }
-            if self.unsettled.is_much() {
-                files.settle(&mut self.unsettled)?;
-            }
-        }
-        tracing::info!(
-            "ledger: wrote the tiles of {} batches again, up to entry {}; {} of them had no checkpoint",
-            batches.len(),
-            newest.0.size,
-            batches.len() - covered
-        );
-        Ok(newest)
-    }
-
-    fn put_checkpoint(&mut self, text: &str) -> Outcome<()> {
-        self.files.put_checkpoint(text, &mut self.unsettled)
-    }
-}
-
-/// How many of the batches a checkpoint covers.
-fn done(settled: &Checkpoint, batches: &[Batch], checkpoint: &Checkpoint) -> Outcome<usize> {
-    let states = batches.iter().map(|batch| (batch.new_size, batch.root));
-    let states: Vec<_> = std::iter::once((settled.size, settled.root))
-        .chain(states)
-        .collect();
-    match states.iter().position(|(size, _)| *size == checkpoint.size) {
-        Some(at)
-            if states
-                .get(at)
-                .is_some_and(|(_, root)| *root == checkpoint.root) =>
-        {
-            Ok(at)
-        }
-        Some(_) => Err(Failure::damaged(
-            "ledger/checkpoint and ledger.batches name two roots for one size: a fork",
-        )),
-        None => Err(Failure::damaged(format!(
-            "ledger.batches stands on {} entries and ends at {}, but the ledger has {}: one was rolled back",
-            settled.size,
-            states.last().map_or(0, |(size, _)| *size),
-            checkpoint.size
-        ))),
-    }
-}
-
 /// The checkpoint's text; a ledger without one is new, and must then be empty.
 fn first_checkpoint(
     files: &Files,
@@ -322,27 +167,6 @@ fn first_checkpoint(
     }
     .sign(&keys.log.sign)?;
     Ok(text)
-}
-
-/// A checkpoint of this log, as the key of today signs it: signed by that key or, of a log whose key was changed, by a key
-/// of the policy before that one was retired.
-fn opened(
-    settings: &Settings,
-    keys: &LedgerKeys,
-    log: &TrustedLog,
-    text: &str,
-) -> Outcome<(Checkpoint, String)> {
-    let own = match checkpoint::open(text, log) {
-        Ok(covered) => return Ok((covered, text.to_owned())),
-        Err(e) => damaged(e, "the checkpoint"),
-    };
-    match settings.policy.as_ref().map(|policy| policy.open(text)) {
-        Some(Ok(opened)) => {
-            let text = opened.checkpoint.sign(&keys.log.sign)?;
-            Ok((opened.checkpoint, text))
-        }
-        _ => Err(own),
-    }
 }
 
 /// The runs of the index that this log begins with.
@@ -467,7 +291,7 @@ fn begin_after(files: &Files, head: &Head, rotations: &[Retired]) -> Outcome<(Tr
 }
 
 /// The growing edge of the log of this size, read from its tiles and checked against its root.
-fn edge(files: &Files, (size, root): (u64, NodeHash)) -> Outcome<Tree> {
+pub(super) fn edge(files: &Files, (size, root): (u64, NodeHash)) -> Outcome<Tree> {
     let tail = match size % TILE_WIDTH {
         0 => Vec::new(),
         _ => files.bundle(size / TILE_WIDTH, size)?,
@@ -486,7 +310,7 @@ fn compare(files: &Files, made: &TileFile) -> Outcome<()> {
     }
 }
 
-fn damaged(e: Failure, what: &str) -> Failure {
+pub(super) fn damaged(e: Failure, what: &str) -> Failure {
     Failure {
         kind: FailureKind::Damaged,
         ..e.during(what)

@@ -1,8 +1,9 @@
 //! The sequencer's thread: takes what waits, makes it a batch, applies it, answers.
 //!
 //! A batch is closed by count or by timer. Without a timer it takes what waits: while a batch is being synced the
-//! next one gathers, so blocks grow with the load. Tiles are synced some batches later, after the answers (decision 49). The first failed write, or look-up, ends the thread; whoever
-//! waits is told that the outcome is unknown, and only a new start, which reads what is really on the disk, goes on.
+//! next one gathers, so blocks grow with the load. Tiles are synced some batches later, after the answers
+//! (decision 49). The first failed write, or look-up, ends the thread; whoever waits is told that the outcome is
+//! unknown, and only a new start, which reads what is really on the disk, goes on.
 
 use std::{
     collections::BTreeMap,
@@ -153,17 +154,9 @@ impl Sequencer {
         if self.batches.behind() == 0 {
             return Ok(());
         }
-        let full = self.shelf.files.settle(&mut self.unsettled)?;
-        let checkpoint = write_view(&self.shelf.view).text.clone();
-        self.batches.settled(&checkpoint)?;
-        // Whoever wants the partial one of a full tile takes the beginning of that. What is left behind here is
-        // only space.
-        for tile in full {
-            if let Err(e) = self.shelf.files.remove_partials(&tile) {
-                tracing::warn!("ledger: partial tiles stay: {e}");
-            }
-        }
-        Ok(())
+        let checkpoint = self.shelf.view().text.clone();
+        self.batches
+            .settle(&self.shelf.files, &mut self.unsettled, &checkpoint)
     }
 
     /// What comes into the same batch: what waits already and, until the batch has its time, what comes.

@@ -4,10 +4,7 @@
 use std::{collections::BTreeSet, io::ErrorKind, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use chordae_anchor::{
-    core::{batch::BATCH_BYTES_MAX, run::Key},
-    ledger::Cadence,
-};
+use chordae_anchor::{core::run::Key, ledger::Cadence};
 use chordae_base::{
     journal::scan_dir,
     limits,
@@ -157,7 +154,13 @@ fn left_in_segment(disk: &FakeDisk) -> u64 {
         end = at + record.len() as u64;
         Ok(())
     };
-    scan_dir(disk, Path::new(BATCHES), BATCH_BYTES_MAX, &mut visit).unwrap();
+    scan_dir(
+        disk,
+        Path::new(BATCHES),
+        limits::LEDGER_BATCH_BYTES_MAX,
+        &mut visit,
+    )
+    .unwrap();
     limits::LEDGER_BATCHES_SEGMENT_BYTES.saturating_sub(end)
 }
 

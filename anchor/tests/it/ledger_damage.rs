@@ -2,13 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use chordae_anchor::{
-    LedgerKeys,
-    core::batch::{BATCH_BYTES_MAX, Record},
-};
+use chordae_anchor::{LedgerKeys, core::batch::Record};
 use chordae_base::{
     FailureKind,
     journal::scan_dir,
+    limits,
     seams::{
         Disk,
         fake::{FakeClock, FakeDisk},
@@ -113,12 +111,17 @@ fn what_a_version_without_the_journal_left_is_finished() {
     ledger.stop();
     let mut newest = None;
     let dir = Path::new("/data/ledger.batches");
-    scan_dir(&disk, dir, BATCH_BYTES_MAX, &mut |_, record| {
-        if let Record::Batch(batch) = Record::decode(&record)? {
-            newest = Some(batch);
-        }
-        Ok(())
-    })
+    scan_dir(
+        &disk,
+        dir,
+        limits::LEDGER_BATCH_BYTES_MAX,
+        &mut |_, record| {
+            if let Record::Batch(batch) = Record::decode(&record)? {
+                newest = Some(batch);
+            }
+            Ok(())
+        },
+    )
     .unwrap();
     let pending = newest.unwrap().encode().unwrap();
     let wanted = open(disk).unwrap().checkpoint();

@@ -159,7 +159,8 @@ impl Workshop {
         self.clinician.get_or_init(|| clinician);
         if let Some(real) = self.real.get() {
             let workshop = Arc::clone(self);
-            real.ledger.watch(Box::new(move |_| workshop.keep_older()));
+            real.ledger
+                .watch(Box::new(move |text| workshop.keep_older(text)));
         }
     }
 
@@ -175,7 +176,7 @@ impl Workshop {
     }
 
     /// Copies the ledger once, as it stands. Runs on the thread that alone writes it, so it is whole.
-    fn keep_older(&self) {
+    fn keep_older(&self, checkpoint: &str) {
         let (Some(real), Some(clinician)) = (self.real.get(), self.clinician.get()) else {
             return;
         };
@@ -183,10 +184,12 @@ impl Workshop {
         if self.kept.get().is_some() || !begun {
             return;
         }
+        // What others see of the ledger is still the checkpoint before this one.
+        let size = real.ledger.known(checkpoint).map(|known| known.size);
         let copied = copy_folder(&real.home.root().join("ledger"), &real.older());
-        match copied {
-            Ok(()) => {
-                self.kept.get_or_init(|| real.ledger.size());
+        match size.and_then(|size| copied.map(|()| size)) {
+            Ok(size) => {
+                self.kept.get_or_init(|| size);
             }
             Err(why) => tracing::warn!(%why, "no older ledger is kept"),
         }

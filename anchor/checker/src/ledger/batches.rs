@@ -7,8 +7,7 @@ use crate::files::Folder;
 
 /// What such a record of the journal of batches begins with.
 const SETTLED: &[u8] = b"chordae settled 1";
-/// Bytes of a batch, at most.
-const BATCH_BYTES: usize = (limits::BLOCK_EVENTS_MAX + 2) * (limits::ENTRY_BYTES_MAX + 8);
+
 /// What to do first about a ledger that a power loss left: tiles behind the newest `settled` of its journal were not
 /// synced, and a start writes them again (docs/FORMATS.md 5, decision 49).
 pub(super) fn unfinished(folder: &Folder<'_>) -> Option<String> {
@@ -23,7 +22,13 @@ pub(super) fn unfinished(folder: &Folder<'_>) -> Option<String> {
     };
     let dir = folder.root.join("ledger.batches");
     // Where it is damaged, or absent, there is nothing to say.
-    scan_dir(folder.disk, &dir, BATCH_BYTES, &mut count).ok()?;
+    scan_dir(
+        folder.disk,
+        &dir,
+        limits::LEDGER_BATCH_BYTES_MAX,
+        &mut count,
+    )
+    .ok()?;
     (behind > 0).then(|| {
         format!(
             "the ledger was not stopped in order; a start writes {behind} of its batches again: start it, stop it, and check again"

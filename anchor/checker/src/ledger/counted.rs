@@ -10,7 +10,6 @@ use chordae_chain::{
 };
 
 use super::{CHECKPOINT_BYTES, Walk};
-use crate::files::Read;
 
 const COSIGNED: &str = "ledger.cosigned";
 
@@ -41,10 +40,9 @@ impl Walk<'_> {
         newest: &Checkpoint,
         notes: &mut Vec<String>,
     ) -> Outcome<bool> {
-        let read = match self.stored.folder.read(COSIGNED, CHECKPOINT_BYTES)? {
-            Read::Missing => return Ok(false),
-            Read::Bytes(bytes) => String::from_utf8(bytes).map_err(|_| "not text".to_owned()),
-            Read::Unfit(why) => Err(why),
+        let read = self.stored.folder.read(COSIGNED, CHECKPOINT_BYTES)?;
+        let Some(read) = read.text() else {
+            return Ok(false);
         };
         let opened = read.and_then(|text| match policy.open(&text) {
             Ok(opened) => Ok((text, opened)),

@@ -9,9 +9,8 @@ use super::{Copy, nothing};
 
 /// Flips the lowest bit of one sample: of the first lead, in the middle of the chunk in the middle.
 pub(super) fn change_sample(copy: &Copy<'_>) -> Outcome<String> {
-    let names = copy.chunks()?;
-    let (_, _, name) = names.get(names.len() / 2).ok_or_else(|| nothing("chunk"))?;
-    let chunk = open(copy, name)?;
+    let name = copy.middle_chunk()?;
+    let chunk = open(copy, &name)?;
     let mut rows = chunk.rows().clone();
     let lead = rows.leads.first_mut().ok_or_else(|| nothing("lead"))?;
     let middle = lead.len() / 2;
@@ -22,7 +21,7 @@ pub(super) fn change_sample(copy: &Copy<'_>) -> Outcome<String> {
     let before = *code;
     *code ^= 1;
     let (after, lead) = (*code, lead_name(&chunk));
-    write(copy, name, &chunk, &rows)?;
+    write(copy, &name, &chunk, &rows)?;
     Ok(format!(
         "changed one sample of {name}: row {at} of lead {lead} from {before} to {after}"
     ))
