@@ -37,9 +37,10 @@ pub fn facts(dir: &Path, disk: &dyn Disk, clock: &dyn Clock) -> Outcome<String> 
     let syncs = syncs(dir, disk, clock)?;
     let ms = |part| syncs.quantile(part) / 1e6;
     Ok(format!(
-        "machine: {cores} cores ({}), {build}, load {}\n\
+        "machine: {cores} cores ({}), {} GB of memory, {build}, load {}\n\
          disk: {}, {SYNCS} appends of {BLOCK} bytes, each with fdatasync: p50 {:.2} ms, p99 {:.2} ms\n",
         model(),
+        memory_gb(),
         load(),
         file_system(dir)?,
         ms(0.5),
@@ -66,6 +67,14 @@ fn model() -> String {
         .and_then(|l| l.split_once(':'))
         .map_or("unknown", |(_, name)| name.trim());
     name.to_owned()
+}
+
+/// What is there, used or not: files of a run that are more than this come from the disk.
+fn memory_gb() -> String {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let kb = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
+    kb.map_or_else(|| "unknown".to_owned(), |kb| format!("{:.0}", kb / 1e6))
 }
 
 fn file_system(dir: &Path) -> Outcome<String> {

@@ -85,18 +85,7 @@ fn chance(one_in: u64) -> String {
 }
 
 fn figure_8(told: &Told, delay: u128) -> String {
-    let far = format!("+{delay} ms: s");
-    let mut table = Table::new(&[
-        "chunks",
-        "chance",
-        "bad",
-        "",
-        "ledger reads",
-        "KB",
-        "digests: s",
-        "loopback: s",
-        &far,
-    ]);
+    let mut table = costs_table(&["chunks", "chance", "bad"], delay);
     for row in &told.rows {
         for (number, figures) in row.figures.iter().enumerate() {
             let once = |text: String| if number == 0 { text } else { String::new() };
@@ -120,6 +109,20 @@ fn figure_8(told: &Told, delay: u128) -> String {
     )
 }
 
+/// A table whose rows end with [`costs`].
+fn costs_table(first: &[&str], delay: u128) -> Table {
+    let far = format!("+{delay} ms: s");
+    let costs = [
+        "",
+        "ledger reads",
+        "KB",
+        "digests: s",
+        "loopback: s",
+        far.as_str(),
+    ];
+    Table::new(&[first, &costs].concat())
+}
+
 /// Scheme, reads, kilobytes, and seconds.
 fn costs(figures: &Figures) -> [String; 6] {
     let seconds = |ms: f64| format!("{:.3}", ms / 1e3);
@@ -135,17 +138,7 @@ fn costs(figures: &Figures) -> [String; 6] {
 }
 
 fn figure_9(told: &Told, delay: u128) -> String {
-    let far = format!("+{delay} ms: s");
-    let mut table = Table::new(&[
-        "records",
-        "chunks",
-        "",
-        "ledger reads",
-        "KB",
-        "digests: s",
-        "loopback: s",
-        &far,
-    ]);
+    let mut table = costs_table(&["records", "chunks"], delay);
     for mixed in &told.mixed {
         for (number, figures) in mixed.figures.iter().enumerate() {
             let once = |n: u64| match number {

@@ -340,7 +340,7 @@ impl TileReader for Files {
 
     fn read_tiles(&self, tiles: &[Tile]) -> Result<Vec<Vec<u8>>, Error> {
         let read = |tile: &Tile| match self.tile(tile) {
-            Ok(Some(bytes)) => Ok(bytes.to_vec()),
+            Ok(Some(bytes)) => Ok(bytes.into()),
             Ok(None) => Err(Error::InvalidInput(format!(
                 "ledger/{} is missing",
                 tree::path(tile)

@@ -142,10 +142,12 @@ impl Disk for OsDisk {
     fn read(&self, path: &Path, max: u64) -> io::Result<Vec<u8>> {
         let file = open_regular(OpenOptions::new().read(true), path)?;
         let too_long = || io::Error::new(io::ErrorKind::InvalidData, format!("over {max} bytes"));
-        if file.metadata()?.len() > max {
+        let len = file.metadata()?.len();
+        if len > max {
             return Err(too_long());
         }
-        let mut bytes = Vec::new();
+        // In one read, not in ever longer ones; one byte more tells the end.
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0).saturating_add(1));
         // It may grow while it is read: never more than max + 1 bytes are taken.
         file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max {

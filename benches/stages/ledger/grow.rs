@@ -33,7 +33,11 @@ pub(super) struct Point {
     pub(super) append_us: f64,
     pub(super) alone_ms: (f64, f64),
     pub(super) found_us: (f64, f64),
+    /// The same look-ups once more: whatever they read is in the page cache.
+    pub(super) again_us: (f64, f64),
     pub(super) absent_us: (f64, f64),
+    /// What a look-up of the first pass read, and how much of that came from the disk.
+    read: Read,
     runs: usize,
     index_bytes: u64,
     memory: u64,
@@ -104,19 +108,29 @@ fn measure(place: &Place<'_>, log: &Log, source: &Source, events: &mut u64) -> O
         let (took, _) = timed(place.clock, || log.ledger.submit(entry.clone()))?;
         each.saturating_record(took as u64);
     }
-    let (mut found, mut absent) = (histogram()?, histogram()?);
     // Spread evenly over all events, out of order.
     let all = *events - known;
-    for k in 0..LOOKUPS {
-        let n = k.wrapping_mul(0x9e37_79b9_7f4a_7c15) % all;
-        let (did, index) = source.link(n);
-        let (took, anchor) = timed(place.clock, || log.ledger.tagged(&did, index))?;
-        if anchor.map(|anchor| anchor.digest) != Some(Source::digest(n)) {
-            return Err(Failure::damaged(format!(
-                "event {n} is not found by its link"
-            )));
+    let chosen = || (0..LOOKUPS).map(|k| k.wrapping_mul(0x9e37_79b9_7f4a_7c15) % all);
+    let look_up = || {
+        let mut times = histogram()?;
+        for n in chosen() {
+            let (did, index) = source.link(n);
+            let (took, anchor) = timed(place.clock, || log.ledger.tagged(&did, index))?;
+            if anchor.map(|anchor| anchor.digest) != Some(Source::digest(n)) {
+                return Err(Failure::damaged(format!(
+                    "event {n} is not found by its link"
+                )));
+            }
+            times.saturating_record(took as u64);
         }
-        found.saturating_record(took as u64);
+        Ok(times)
+    };
+    let before = Read::now()?;
+    let found = look_up()?;
+    let read = before.until(&Read::now()?, LOOKUPS);
+    let again = look_up()?;
+    let mut absent = histogram()?;
+    for (did, index) in chosen().map(|n| source.link(n)) {
         let (took, none) = timed(place.clock, || {
             log.ledger.tagged(&did, index + 1_000_000_000)
         })?;
@@ -135,6 +149,8 @@ fn measure(place: &Place<'_>, log: &Log, source: &Source, events: &mut u64) -> O
         append_us,
         alone_ms: pair(&each, 1e6),
         found_us: pair(&found, 1e3),
+        again_us: pair(&again, 1e3),
+        read,
         absent_us: pair(&absent, 1e3),
         runs,
         index_bytes,
@@ -164,6 +180,39 @@ fn index(dir: &Path) -> Outcome<(usize, u64)> {
     // One that a merge has just removed counts as empty.
     let bytes: Vec<u64> = files.map(|f| f.metadata().map_or(0, |m| m.len())).collect();
     Ok((bytes.len(), bytes.iter().sum()))
+}
+
+/// Bytes that this process has read.
+#[derive(Clone, Copy)]
+struct Read {
+    /// By any call, from memory or from the disk.
+    all: f64,
+    /// From the disk: what was not in the page cache.
+    disk: f64,
+}
+
+impl Read {
+    /// Since the process began (proc(5), `io`).
+    fn now() -> Outcome<Self> {
+        let text = fs::read_to_string("/proc/self/io").map_err(|e| Failure::os("reads", &e))?;
+        let of = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let bytes = line.and_then(|bytes| bytes.trim().parse().ok());
+            bytes.ok_or_else(|| Failure::io("this system does not count reads"))
+        };
+        Ok(Self {
+            all: of("rchar:")?,
+            disk: of("read_bytes:")?,
+        })
+    }
+
+    /// Of each of so many steps since then.
+    fn until(&self, now: &Self, steps: u64) -> Self {
+        Self {
+            all: (now.all - self.all) / steps as f64,
+            disk: (now.disk - self.disk) / steps as f64,
+        }
+    }
 }
 
 /// Memory of this process, bytes.
@@ -199,6 +248,10 @@ impl Grown {
             "p99",
             "found p50 us",
             "p99",
+            "read kB",
+            "disk kB",
+            "again p50 us",
+            "p99",
             "absent p50 us",
             "p99",
             "runs",
@@ -213,6 +266,10 @@ impl Grown {
                 fine(p.alone_ms.1),
                 short(p.found_us.0),
                 short(p.found_us.1),
+                short(p.read.all / 1e3),
+                short(p.read.disk / 1e3),
+                short(p.again_us.0),
+                short(p.again_us.1),
                 short(p.absent_us.0),
                 short(p.absent_us.1),
                 p.runs.to_string(),
@@ -224,12 +281,14 @@ impl Grown {
         let is = self.starts.median();
         format!(
             "one log that grows, add-data events of 1,000 streams; append: one of {BURST} from two submitters, signature verified, \
-             durable;\nalone: one, waited for; found, absent: by (did, index), the entry read and checked against the root\n{table}\
-             last three against first three: append {} x, alone {} x, found {} x, absent {} x\n\
+             durable;\nalone: one, waited for; found, absent: by (did, index), the entry read and checked against the root;\n\
+             read: of one that is found, and how much of that from the disk; again: the same ones, all of it in memory\n{table}\
+             last three against first three: append {} x, alone {} x, found {} x, again {} x, absent {} x\n\
              start with {} entries: {} s ({}); with its index removed, every entry read again: {} s (files in the page cache)\n{}",
             fine(self.growth(|p| p.append_us)),
             fine(self.growth(|p| p.alone_ms.0)),
             fine(self.growth(|p| p.found_us.0)),
+            fine(self.growth(|p| p.again_us.0)),
             fine(self.growth(|p| p.absent_us.0)),
             grouped(size as f64),
             fine(is),

@@ -74,6 +74,10 @@ pub fn run(
                 grown.line(|p| p.found_us.0),
             ),
             (
+                "the same again, us (p50)",
+                grown.line(|p| p.again_us.0),
+            ),
+            (
                 "a look-up that does not, us (p50)",
                 grown.line(|p| p.absent_us.0),
             ),

@@ -2,7 +2,7 @@
 
 import { json } from "chordae-chain";
 import { type Door } from "./door.js";
-import { LISTING_MAX, at, list, text, textOr, timeOr } from "./wire.js";
+import { LISTING_MAX, at, leadsOf, list, text, textOr, timeOr } from "./wire.js";
 
 const PAGES_MAX = 100;
 
@@ -62,7 +62,7 @@ function section(said: json.Json): Section {
       did: text(grant, "did"),
       fromNs: timeOr(grant, "from_ns"),
       untilNs: timeOr(grant, "until_ns"),
-      leads: at(grant, "leads") === null ? null : list(grant, "leads").map(String),
+      leads: leadsOf(grant),
     })),
   };
 }

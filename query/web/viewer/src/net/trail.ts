@@ -2,7 +2,7 @@
 
 import { json } from "chordae-chain";
 import { type Door } from "./door.js";
-import { LISTING_MAX, at, list, text, textOr, time, timeOr } from "./wire.js";
+import { LISTING_MAX, at, leadsOf, list, text, textOr, time, timeOr } from "./wire.js";
 
 export interface Looked {
   /** Number of the record; of an answer that was streamed, of its first one. */
@@ -46,7 +46,7 @@ function record(said: json.Json): Record {
     format: text(said, "format"),
     fromNs: timeOr(said, "from_ns"),
     untilNs: timeOr(said, "until_ns"),
-    leads: at(said, "leads") === null ? null : list(said, "leads").map(String),
+    leads: leadsOf(said),
     outcome: text(said, "outcome"),
     rows: timeOr(said, "rows"),
   };

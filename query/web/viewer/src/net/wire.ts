@@ -35,6 +35,11 @@ export function timeOr(value: json.Json, key: string): bigint | null {
   return found === null ? null : time(found, key);
 }
 
+/** Names of leads; null: all. */
+export function leadsOf(value: json.Json): string[] | null {
+  return at(value, "leads") === null ? null : list(value, "leads").map(String);
+}
+
 /** The parameter that names leads, after `before`; nothing for all leads. */
 export function leadsParameter(before: "?" | "&", leads: readonly string[] | null): string {
   if (leads === null) return "";
