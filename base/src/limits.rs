@@ -296,10 +296,12 @@ pub const LEDGER_BATCH_BYTES_MAX: usize = (BLOCK_EVENTS_MAX + 1) * (ENTRY_BYTES_
 pub const LEDGER_BATCHES_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Zeros that it writes ahead at a time: some large batches, or a thousand of one event.
 pub const LEDGER_BATCHES_ROOM_BYTES: u64 = 1024 * 1024;
-/// Batches whose tiles need not be synced yet: what a start after a crash writes again.
+/// Batches that are durable in the journal and not in `ledger/` yet: what a start after a crash applies again.
 pub const LEDGER_BATCHES_BEHIND_MAX: usize = 256;
-/// Tiles and bundles of them, each an open file until it is synced.
+/// Full tiles and bundles of them, each an open file until it is synced.
 pub const LEDGER_TILES_BEHIND_MAX: usize = 64;
+/// A batch is in `ledger/` so long after it was answered, or hardly later.
+pub const LEDGER_SETTLE_AFTER: Duration = Duration::from_secs(1);
 /// A did with new links is anchored at least this often.
 pub const ANCHOR_EVERY_NS: i64 = 10 * SECOND_NS;
 /// Streams up to which each head is anchored by an event of its own; with more of them the log would grow with

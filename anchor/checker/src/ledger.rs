@@ -34,6 +34,7 @@ mod counted;
 mod signers;
 mod stored;
 
+use batches::Batches;
 use blocks::Blocks;
 use counted::Counted;
 use signers::{Signers, Standing};
@@ -127,7 +128,8 @@ pub(crate) fn check(
     };
     walk.entries(&claim, progress)?;
     counts &= walk.in_force(notes)?;
-    walk.beyond(&claim, notes)?;
+    let batches = Batches::read(folder);
+    walk.beyond(&claim, batches.as_ref(), notes)?;
     walk.forks();
     walk.only_counted();
     if walk.strangers > 0 {
@@ -136,9 +138,7 @@ pub(crate) fn check(
             walk.strangers
         ));
     }
-    if !walk.found.is_empty() {
-        notes.extend(batches::unfinished(folder));
-    }
+    notes.extend(batches.as_ref().and_then(Batches::note));
     let mut facts = walk.facts;
     facts.proven = counts && walk.found.is_empty();
     facts.heads.sort_unstable();
@@ -402,8 +402,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Entries past the checkpoint: one batch may be waiting to be finished, two were once signed for.
-    fn beyond(&mut self, claim: &Checkpoint, notes: &mut Vec<String>) -> Outcome<()> {
+    /// Entries past the checkpoint: one batch may be waiting to be finished, two were once signed for. Where the journal
+    /// of batches goes on from this very checkpoint, they are those of its batches, which were on their way into the folder.
+    fn beyond(
+        &mut self,
+        claim: &Checkpoint,
+        batches: Option<&Batches>,
+        notes: &mut Vec<String>,
+    ) -> Outcome<()> {
         let mut blocks = 0;
         let mut more = 0_u64;
         let mut n = claim.size / WIDTH;
@@ -422,7 +428,9 @@ impl Walk<'_> {
             }
             n += 1;
         }
-        if blocks >= 2 && self.grew(claim)? {
+        if batches.is_some_and(|batches| batches.go_on_from(claim)) {
+            // The note of the batches says so.
+        } else if blocks >= 2 && self.grew(claim)? {
             notes.push("the ledger grew while it was checked".into());
         } else if blocks >= 2 {
             let why = format!("{more} or more entries lie past its size of {}", claim.size);

@@ -37,7 +37,7 @@ pub struct TileFile {
     /// Which.
     pub tile: Tile,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// Path of a tile below the log's folder, as tlog-tiles says.
@@ -213,7 +213,10 @@ impl Tree {
         let bytes = tile
             .read_data(&Stored(&self.edge))
             .map_err(|e| Failure::internal(format!("{}: {e}", path(&tile))))?;
-        Ok(TileFile { tile, bytes })
+        Ok(TileFile {
+            tile,
+            bytes: bytes.into(),
+        })
     }
 
     fn bundles(&mut self, old: u64, entries: &[Bytes]) -> Outcome<Vec<TileFile>> {
@@ -229,7 +232,7 @@ impl Tree {
             let tile = Tile::new(TILE_HEIGHT, 0, number, width, true);
             files.push(TileFile {
                 tile,
-                bytes: bundle(&self.tail)?,
+                bytes: bundle(&self.tail)?.into(),
             });
             if full {
                 self.tail.clear();

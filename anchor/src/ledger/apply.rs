@@ -26,41 +26,25 @@ pub(super) fn apply(
     origin: &str,
     log: &SecretKeys,
 ) -> Outcome<Applied> {
-    let tree = write_tiles(files, unsettled, tree, batch)?;
+    // Before anything is written: the batch must lead from this tree to the root that it names.
+    let (tree, made) = batch.grow(tree)?;
+    // A crash leaves some of them, or torn ones: the next start writes the same bytes over them, because the journal
+    // holds the batch until they are durable.
+    files.put_tiles(made, unsettled)?;
 
-    // Only now a signature exists that says so. Ed25519 is deterministic: after a crash the same size
-    // and root are signed to the same bytes, so there are never two checkpoints of one size.
+    // Only now a signature exists that says so. Ed25519 is deterministic: after a crash the start comes here with
+    // the same batch, and the same size and root are signed to the same bytes, so there are never two checkpoints of
+    // one size, and what submitters are told from here on is so after any crash. The file follows when its tiles
+    // are durable (`Batches::settle`).
     let checkpoint = Checkpoint {
         origin: origin.to_owned(),
         size: batch.new_size,
         root: batch.root,
     };
     let text = checkpoint.sign(&log.sign)?;
-
-    // A crash leaves this checkpoint, one before it, or a torn one. The next start finishes the batches of the
-    // journal and signs these bytes again: what submitters are told from here on is so after any crash.
-    files.put_checkpoint(&text, unsettled)?;
     Ok(Applied {
         tree,
         checkpoint,
         text,
     })
-}
-
-/// Writes the tiles and bundles of a batch; the tree after it.
-///
-/// # Errors
-/// As [`apply`].
-pub(super) fn write_tiles(
-    files: &Files,
-    unsettled: &mut Unsettled,
-    tree: &Tree,
-    batch: &Batch,
-) -> Outcome<Tree> {
-    // Before anything is written: the batch must lead from this tree to the root that it names.
-    let (after, made) = batch.grow(tree)?;
-    // A crash leaves some that no checkpoint covers, or torn ones under one that does: the next start writes the same
-    // bytes over them, because the journal holds the batch until they are synced.
-    files.put_tiles(&made, unsettled)?;
-    Ok(after)
 }

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! settled 0 │ batch │ batch │ ... │ settled n │ batch │ batch ...
-//!           └ tiles written, not synced ┘     └ what a crash may have torn: the start writes it again ┘
+//!                     in `ledger/` ┘          └ not in `ledger/` yet: a start applies it again ┘
 //! ```
 //!
-//! `settled` is a signed checkpoint, of which tiles and file are synced. Everything before the newest one is history; a full
-//! segment is rolled to begin with one, and the old one goes.
+//! `settled` is a signed checkpoint that lies in `ledger/`, with every tile under it. Everything before the newest one is
+//! history; a full segment is rolled to begin with one, and the old one goes.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -113,8 +113,8 @@ impl Batches {
         Ok(())
     }
 
-    /// Syncs what was written since the last settling, and says that the tiles of this newest checkpoint are there, and its
-    /// file. Gives the space of full segments back, and of the partial tiles whose full ones are durable now.
+    /// Brings `ledger/` up to this newest checkpoint, durable: the tiles, then the checkpoint; and says so. Gives the space of
+    /// full segments back, and of the partial tiles whose full ones are durable now.
     ///
     /// # Errors
     /// `Io`, from the first failed write on.
@@ -125,6 +125,8 @@ impl Batches {
         checkpoint: &str,
     ) -> Outcome<()> {
         files.sync(unsettled)?;
+        // A crash before this leaves the log of the `settled` before, whole, and after it that of this checkpoint.
+        files.write_checkpoint(checkpoint)?;
         let record = Bytes::from(Record::Settled(checkpoint.to_owned()).encode()?);
         if self.is_full() {
             let journal = self.journal.take().ok_or_else(closed)?;

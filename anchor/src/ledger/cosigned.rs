@@ -2,7 +2,7 @@
 //! cosigned (C2SP tlog-policy). Without one: the newest.
 //!
 //! ```text
-//! newest: signed, durable ─▶ witnesses are asked ─▶ enough of them ─▶ `ledger.cosigned`, synced ─▶ receipts
+//! newest: signed, durable ─▶ witnesses are asked ─▶ enough of them ─▶ settled ─▶ `ledger.cosigned`, synced ─▶ receipts
 //! ```
 //!
 //! A receipt that a witness has not seen could be one of a history that only one reader is shown, so none is given
@@ -103,6 +103,9 @@ impl Ledger {
                 "a cosigned checkpoint is of another history than this log's",
             ));
         }
+        // What witnesses have seen must be in the folder before it says so: without that a crash would read as a log
+        // that was set back.
+        self.settle()?;
         seams::write_atomic(&*self.0.shelf.files.disk, &quorum.path, text.as_bytes())
             .map_err(|e| Failure::os(format_args!("write {FILE}"), &e))?;
         let (checkpoint, text) = (opened.checkpoint, text.to_owned());

@@ -1,14 +1,15 @@
 //! The ledger's files, through the disk seam.
 //!
-//! `ledger/` holds nothing but a stock tile log. Partial tiles exist at checkpoint sizes only and are
-//! removed once the full tile stands under a durable checkpoint; a reader that still wants the partial
-//! one takes the beginning of the full one, as tlog-tiles allows.
+//! `ledger/` holds nothing but a stock tile log, whole at every moment: its checkpoint is put there when every
+//! tile under it is durable (decision 53). Partial tiles exist at checkpoint sizes only and are removed once the
+//! full tile stands under a durable checkpoint; a reader that still wants the partial one takes the beginning of
+//! the full one, as tlog-tiles allows. Until then the growing edge is read from memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
@@ -42,6 +43,9 @@ pub(crate) struct Files {
     pub(crate) dir: PathBuf,
     /// Folders that are known to be durable: making one again costs a sync.
     made: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// The partial tiles that are not on the disk yet, by the path of the full one: at most one of each level, and a
+    /// bundle. Readers take them from here.
+    edge: Arc<RwLock<BTreeMap<String, TileFile>>>,
 }
 
 impl Files {
@@ -50,6 +54,7 @@ impl Files {
             disk,
             dir,
             made: Arc::default(),
+            edge: Arc::default(),
         }
     }
 
@@ -69,20 +74,7 @@ impl Files {
             .map_err(|_| Failure::damaged("ledger/checkpoint is not text"))
     }
 
-    /// Puts a checkpoint in place of the old one, whole for whoever reads it, and not synced. A crash before
-    /// [`Self::sync`] leaves this one, one before it, or a torn one.
-    pub(crate) fn put_checkpoint(&self, text: &str, unsettled: &mut Unsettled) -> Outcome<()> {
-        let path = self.dir.join("checkpoint");
-        let mut put = || {
-            let (tmp, file) = seams::write_aside(&*self.disk, &path, text.as_bytes())?;
-            self.disk.rename(&tmp, &path)?;
-            unsettled.files.insert("checkpoint".into(), file);
-            Ok(())
-        };
-        put().map_err(|e: io::Error| Failure::os("write ledger/checkpoint", &e))
-    }
-
-    /// Writes a checkpoint, durable; a crash leaves the old one or this.
+    /// Writes a checkpoint, durable; a crash leaves the old one or this. Every tile under it is durable before.
     pub(crate) fn write_checkpoint(&self, text: &str) -> Outcome<()> {
         let path = self.dir.join("checkpoint");
         seams::write_atomic(&*self.disk, &path, text.as_bytes())
@@ -96,28 +88,24 @@ impl Files {
         } else {
             TILE_WIDTH * HASH_BYTES
         };
+        // First what is in memory: whatever leaves it is on the disk before.
+        if let Some(bytes) = self.in_memory(tile) {
+            return beginning(tile, &bytes).map(Some);
+        }
         if let Some(bytes) = absent(self.read(&tree::path(tile), max))? {
             return Ok(Some(bytes));
         }
         let Some(wider) = self.wider(tile)? else {
             return Ok(None);
         };
-        let Some(bytes) = absent(self.read(&tree::path(&wider), max))? else {
-            return Ok(None);
-        };
-        let width = tile.width() as usize;
-        if !tile.is_data() {
-            return Ok(Some(
-                bytes.slice(..bytes.len().min(width * HASH_BYTES as usize)),
-            ));
-        }
-        let entries = tree::split_bundle(&bytes)?;
-        let len: usize = entries
-            .iter()
-            .take(width)
-            .map(|entry| entry.len() + 2)
-            .sum();
-        Ok(Some(bytes.slice(..len)))
+        let bytes = absent(self.read(&tree::path(&wider), max))?;
+        bytes.map(|bytes| beginning(tile, &bytes)).transpose()
+    }
+
+    fn in_memory(&self, tile: &Tile) -> Option<Bytes> {
+        let edge = self.edge.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = edge.get(&tree::path(&of_width(tile, FULL)))?;
+        (kept.tile.width() >= tile.width()).then(|| kept.bytes.clone())
     }
 
     /// Where the beginning is this tile: the full one, or the partial one that a start leaves.
@@ -199,42 +187,64 @@ impl Files {
         Ok(merkle::check_consistency(old, (size, root), &path).is_ok())
     }
 
-    /// Writes tiles, whole under their names for whoever reads them, and not synced. A crash before
-    /// [`Self::sync`] leaves any of them absent or torn: whoever calls has what makes them again.
-    pub(crate) fn put_tiles(&self, tiles: &[TileFile], unsettled: &mut Unsettled) -> Outcome<()> {
-        for TileFile { tile, bytes } in tiles {
-            let path = self.dir.join(tree::path(tile));
-            let mut put = || {
-                let dir = path.parent().unwrap_or(&self.dir);
-                self.make(dir)?;
-                let (tmp, file) = seams::write_aside(&*self.disk, &path, bytes)?;
-                self.disk.rename(&tmp, &path)?;
-                // Of a partial tile only the widest is worth a sync.
-                let full = of_width(tile, FULL);
-                unsettled.files.insert(tree::path(&full), file);
-                unsettled.dirs.insert(dir.to_owned());
-                if *tile == full {
-                    unsettled.full.push(full);
-                }
-                Ok(())
-            };
-            put().map_err(|e: io::Error| Failure::os(path.display(), &e))?;
+    /// Takes tiles: full ones are written, whole under their names for whoever reads them, and not synced; partial ones
+    /// stay in memory. A crash before [`Self::sync`] leaves any of them absent or torn: no checkpoint on the disk covers
+    /// them, and whoever calls has what makes them again.
+    pub(crate) fn put_tiles(&self, tiles: Vec<TileFile>, unsettled: &mut Unsettled) -> Outcome<()> {
+        for file in tiles {
+            let full = of_width(&file.tile, FULL);
+            let path = tree::path(&full);
+            let is_full = file.tile == full;
+            if is_full {
+                self.put(&file, unsettled)?;
+                unsettled.full.push(full);
+            }
+            let mut edge = self.edge.write().unwrap_or_else(PoisonError::into_inner);
+            if is_full {
+                edge.remove(&path);
+            } else {
+                edge.insert(path, file);
+            }
         }
         Ok(())
     }
 
-    /// From here on a crash leaves the tiles and the checkpoint that were put last.
+    fn put(&self, TileFile { tile, bytes }: &TileFile, unsettled: &mut Unsettled) -> Outcome<()> {
+        let path = self.dir.join(tree::path(tile));
+        let mut put = || {
+            let dir = path.parent().unwrap_or(&self.dir);
+            self.make(dir)?;
+            let (tmp, file) = seams::write_aside(&*self.disk, &path, bytes)?;
+            self.disk.rename(&tmp, &path)?;
+            unsettled.files.push(file);
+            unsettled.dirs.insert(dir.to_owned());
+            Ok(())
+        };
+        put().map_err(|e: io::Error| Failure::os(path.display(), &e))
+    }
+
+    /// Writes the edge that is in memory; from here on a crash leaves every tile that was put.
     pub(crate) fn sync(&self, unsettled: &mut Unsettled) -> Outcome<()> {
+        let edge = self
+            .edge
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for file in edge.values() {
+            self.put(file, unsettled)?;
+        }
         let os = |e: io::Error| Failure::os("sync ledger/", &e);
-        for mut file in std::mem::take(&mut unsettled.files).into_values() {
+        for mut file in std::mem::take(&mut unsettled.files) {
             file.sync().map_err(os)?;
         }
-        for dir in std::mem::take(&mut unsettled.dirs)
-            .iter()
-            .chain([&self.dir])
-        {
+        for dir in &std::mem::take(&mut unsettled.dirs) {
             self.disk.sync_dir(dir).map_err(os)?;
         }
+        // Only the caller changes it, and readers find on the disk what is gone from here.
+        self.edge
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         Ok(())
     }
 
@@ -304,11 +314,23 @@ fn of_width(tile: &Tile, width: u32) -> Tile {
     )
 }
 
+/// The beginning of a tile or bundle, as wide as this one.
+fn beginning(tile: &Tile, bytes: &Bytes) -> Outcome<Bytes> {
+    let width = tile.width() as usize;
+    let len = if tile.is_data() {
+        let entries = tree::split_bundle(bytes)?;
+        let lengths = entries.iter().take(width).map(|entry| entry.len() + 2);
+        lengths.sum()
+    } else {
+        width * HASH_BYTES as usize
+    };
+    Ok(bytes.slice(..bytes.len().min(len)))
+}
+
 /// What was written since the last settling.
 #[derive(Default)]
 pub(crate) struct Unsettled {
-    /// By name; a tile by that of the full one.
-    files: BTreeMap<String, Box<dyn DiskFile>>,
+    files: Vec<Box<dyn DiskFile>>,
     dirs: BTreeSet<PathBuf>,
     full: Vec<Tile>,
 }

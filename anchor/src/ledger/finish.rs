@@ -1,16 +1,15 @@
 //! The start's first half: the log is brought to where the journal of batches ends.
 //!
-//! Tiles that a crash may have torn are written again, batches that it kept from their checkpoint get it, and a torn
-//! checkpoint is made again, all of it from the journal (decision 49).
+//! Batches that a crash kept from `ledger/` are applied, as they were when they were answered (decisions 49, 53).
 
 use std::io::ErrorKind;
 
-use chordae_base::{Failure, FailureKind, Outcome, limits};
+use chordae_base::{Failure, Outcome, limits};
 use chordae_chain::checkpoint::{self, Checkpoint, TrustedLog};
 
 use super::{
     LedgerKeys, Settings,
-    apply::{apply, write_tiles},
+    apply::apply,
     batches::{Batches, Left},
     files::{Files, Unsettled},
     open::{damaged, edge},
@@ -37,32 +36,20 @@ impl Start<'_> {
         &self,
         batches: &mut Batches,
         left: Option<Left>,
-        stored: Outcome<String>,
+        stored: &str,
     ) -> Outcome<(Checkpoint, String)> {
-        let stored = stored
-            .and_then(|text| Ok((self.opened(&text)?, text)))
-            .map_err(|e| e.during("ledger/checkpoint"));
-        let (newest, stored) = match (stored, &left) {
-            // Torn by a crash: the journal leads to what stood there.
-            (Err(e), Some(left)) if e.kind == FailureKind::Damaged && !left.batches.is_empty() => {
-                tracing::warn!("{e}: it is made again from ledger.batches");
-                (self.settled(left)?, String::new())
-            }
-            (stored, _) => stored?,
-        };
+        let newest = self.opened(stored);
+        let newest = newest.map_err(|e| e.during("ledger/checkpoint"))?;
         let left = match left {
             Some(left) => left,
             None => self.begin(batches, &newest)?,
         };
-        let settled = self.settled(&left)?.0;
+        let settled = self.opened(&left.settled);
+        let settled = settled.map_err(|e| e.during("ledger.batches"))?.0;
         let mut unsettled = Unsettled::default();
         let (newest, text) = self.lead_on(&settled, &left.batches, newest, &mut unsettled)?;
-        if text != stored || !left.batches.is_empty() {
-            // Also where it is there: a killed process may have left it in a cache that was never synced. And of a log
-            // whose key was changed: the key of today signs the same size and root.
-            self.files.put_checkpoint(&text, &mut unsettled)?;
-        }
-        if text != left.settled {
+        // Of a log whose key was changed, the key of today signs the same size and root.
+        if text != stored || text != left.settled {
             batches.settle(self.files, &mut unsettled, &text)?;
         }
         self.forget_pending()?;
@@ -86,11 +73,6 @@ impl Start<'_> {
         }
     }
 
-    fn settled(&self, left: &Left) -> Outcome<(Checkpoint, String)> {
-        let settled = self.opened(&left.settled);
-        settled.map_err(|e| e.during("ledger.batches"))
-    }
-
     /// Begins the journal of a log that is new, brought back from a copy of the log alone, or of a version without it.
     fn begin(&self, batches: &mut Batches, (newest, text): &(Checkpoint, String)) -> Outcome<Left> {
         // Also where it is there: a killed process may have left it in a cache that was never synced.
@@ -111,32 +93,26 @@ impl Start<'_> {
         mut newest: (Checkpoint, String),
         unsettled: &mut Unsettled,
     ) -> Outcome<(Checkpoint, String)> {
-        let covered = done(settled, batches, &newest.0)?;
+        of_one_history(settled, batches, &newest.0)?;
         if batches.is_empty() {
             return Ok(newest);
         }
         let (files, origin, log) = (self.files, &self.settings.origin, &self.keys.log);
         let mut tree = edge(files, (settled.size, settled.root))?;
-        for (at, batch) in batches.iter().enumerate() {
+        for batch in batches {
             let one = || format!("ledger.batches, the batch behind entry {}", batch.old_size);
-            if at < covered {
-                let written = write_tiles(files, unsettled, &tree, batch);
-                tree = written.map_err(|e| e.during(one()))?;
-            } else {
-                let applied = apply(files, unsettled, &tree, batch, origin, log);
-                let applied = applied.map_err(|e| e.during(one()))?;
-                tree = applied.tree;
-                newest = (applied.checkpoint, applied.text);
-            }
+            let applied = apply(files, unsettled, &tree, batch, origin, log);
+            let applied = applied.map_err(|e| e.during(one()))?;
+            tree = applied.tree;
+            newest = (applied.checkpoint, applied.text);
             if unsettled.is_much() {
                 files.sync(unsettled)?;
             }
         }
         tracing::info!(
-            "ledger: wrote the tiles of {} batches again, up to entry {}; {} of them had no checkpoint",
+            "ledger: applied {} batches that were not in ledger/ yet, up to entry {}",
             batches.len(),
             newest.0.size,
-            batches.len() - covered
         );
         Ok(newest)
     }
@@ -173,14 +149,12 @@ impl Start<'_> {
     }
 }
 
-/// How many of the batches a checkpoint covers.
-fn done(settled: &Checkpoint, batches: &[Batch], checkpoint: &Checkpoint) -> Outcome<usize> {
+/// Whether a checkpoint is that of `settled`, or of one of the batches behind it.
+fn of_one_history(settled: &Checkpoint, batches: &[Batch], checkpoint: &Checkpoint) -> Outcome<()> {
     let after = batches.iter().map(|batch| (batch.new_size, batch.root));
-    let mut states = std::iter::once((settled.size, settled.root))
-        .chain(after)
-        .enumerate();
-    match states.find(|(_, (size, _))| *size == checkpoint.size) {
-        Some((at, (_, root))) if root == checkpoint.root => Ok(at),
+    let mut states = std::iter::once((settled.size, settled.root)).chain(after);
+    match states.find(|(size, _)| *size == checkpoint.size) {
+        Some((_, root)) if root == checkpoint.root => Ok(()),
         Some(_) => Err(Failure::damaged(
             "ledger/checkpoint and ledger.batches name two roots for one size: a fork",
         )),

@@ -124,6 +124,8 @@ fn stopped() -> Failure {
 /// Mail to the sequencer.
 pub(crate) enum Mail {
     Submit(Box<Admitted>, Reply),
+    /// Answered when `ledger/` holds everything that was answered before.
+    Settle(Reply),
     Stop,
 }
 
@@ -261,6 +263,7 @@ impl Ledger {
             shelf: shelf.clone(),
             batches: opened.batches,
             unsettled: files::Unsettled::default(),
+            behind_since: 0,
             tree: opened.tree,
             keys,
             origin: settings.origin,
@@ -293,13 +296,24 @@ impl Ledger {
     /// `BadInput` and `Refused` for what may not enter (never tried again as it is); `Damaged` for a
     /// fork; `Busy` or `Io` when the outcome is unknown: submit the same bytes again.
     pub fn submit(&self, entry: impl Into<Bytes>) -> Outcome<u64> {
-        let (reply, answer) = self.0.threads.mailbox(1);
         let admitted = self.admit(entry.into())?;
-        let reply = Reply(Some(Box::new(move |outcome| {
-            // The asker may have gone; the entry is in the log all the same.
+        self.ask(|reply| Mail::Submit(Box::new(admitted), reply))
+    }
+
+    /// Waits until `ledger/` holds the newest checkpoint and everything under it.
+    ///
+    /// # Errors
+    /// `Busy` when the sequencer has ended.
+    pub fn settle(&self) -> Outcome<()> {
+        self.ask(Mail::Settle).map(drop)
+    }
+
+    fn ask(&self, mail: impl FnOnce(Reply) -> Mail) -> Outcome<u64> {
+        let (reply, answer) = self.0.threads.mailbox(1);
+        let mail = mail(Reply(Some(Box::new(move |outcome| {
+            // The asker may have gone; what it asked for is done all the same.
             drop(reply.send(outcome));
-        })));
-        let mail = Mail::Submit(Box::new(admitted), reply);
+        }))));
         self.0.mailbox.send(mail).map_err(|_| stopped())?;
         answer.recv().map_err(|_| stopped())?
     }

@@ -4,8 +4,7 @@
 //! ```text
 //! checkpoint ─ verified ─▶ size, root
 //! journal of batches, from the newest `settled` on:
-//!     that or a batch of it is the checkpoint's   tiles of the batches up to there written again,
-//!                                                 the others finished through `apply`, unchanged
+//!     that or a batch of it is the checkpoint's   the batches go through `apply`, as they did live
 //!     none is                                     the ledger was rolled back, or the journal was: stop
 //! runs of the index: those of a log that this one begins with
 //! bundles after them ─▶ leaf hashes ─▶ every tile over them made again, compared ─▶ root, compared
@@ -60,8 +59,10 @@ pub struct Cadence {
     /// The keys of so many entries are kept in memory, and the entries read again at a start; then they become a
     /// run of the index.
     pub run_entries: u64,
-    /// The tiles of so many batches need not be synced: a start after a crash writes them again.
+    /// So many batches need not be in `ledger/` yet: a start after a crash applies them again.
     pub behind: usize,
+    /// The first of them waits for it so long, or hardly longer.
+    pub settle_after: Duration,
 }
 
 impl Default for Cadence {
@@ -71,6 +72,7 @@ impl Default for Cadence {
             wait: Duration::ZERO,
             run_entries: limits::LEDGER_RUN_ENTRIES,
             behind: limits::LEDGER_BATCHES_BEHIND_MAX,
+            settle_after: limits::LEDGER_SETTLE_AFTER,
         }
     }
 }
@@ -97,14 +99,14 @@ pub(super) fn open(disk: Arc<dyn Disk>, settings: &Settings, keys: &LedgerKeys) 
     let files = Files::new(disk, dir);
     let journal = settings.data_dir.join("ledger.batches");
     let (mut batches, left) = Batches::open(Arc::clone(&files.disk), journal)?;
-    let stored = first_checkpoint(&files, settings, keys, left.is_some());
+    let stored = first_checkpoint(&files, settings, keys, left.is_some())?;
     let (covered, text) = Start {
         files: &files,
         settings,
         keys,
         log: &log,
     }
-    .finish(&mut batches, left, stored)?;
+    .finish(&mut batches, left, &stored)?;
     let together = Together::new(Arc::clone(&files.disk), &settings.data_dir);
     let runs = open_runs(&files, settings, keys, &covered)?;
     let run_entries = settings.cadence.run_entries;

@@ -1,13 +1,13 @@
 //! The sequencer's thread: takes what waits, makes it a batch, applies it, answers.
 //!
 //! A batch is closed by count or by timer. Without a timer it takes what waits: while a batch is being synced the
-//! next one gathers, so blocks grow with the load. Tiles are synced some batches later, after the answers
-//! (decision 49). The first failed write, or look-up, ends the thread; whoever waits is told that the outcome is
+//! next one gathers, so blocks grow with the load. `ledger/` follows some batches later, after the answers
+//! (decisions 49, 53). The first failed write, or look-up, ends the thread; whoever waits is told that the outcome is
 //! unknown, and only a new start, which reads what is really on the disk, goes on.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub(super) struct Sequencer {
     pub(super) batches: Batches,
     /// What a crash may tear until it is settled.
     pub(super) unsettled: Unsettled,
+    /// When the first batch came that is not settled.
+    pub(super) behind_since: u64,
     pub(super) tree: Tree,
     pub(super) keys: LedgerKeys,
     pub(super) origin: String,
@@ -106,7 +108,15 @@ impl Sequencer {
     fn turns(&mut self, mail: &seams::Mail<Mail>) -> Outcome<()> {
         let mut stopping = false;
         while !stopping {
-            let Ok(first) = mail.recv() else { break };
+            let first = match self.first(mail) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.settle()?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut settlers = Vec::new();
             let mut gathered = Gathered {
                 ahead: write_view(&self.shelf.view).index.ahead(),
                 events: Vec::new(),
@@ -120,6 +130,7 @@ impl Sequencer {
                     Mail::Submit(admitted, reply) => {
                         failed = self.gather(&mut gathered, *admitted, reply).err();
                     }
+                    Mail::Settle(reply) => settlers.push(reply),
                     Mail::Stop => stopping = true,
                 }
                 next = if failed.is_none() {
@@ -131,7 +142,7 @@ impl Sequencer {
             let waiting = std::mem::take(&mut gathered.waiting).into_values();
             let done = match failed {
                 Some(e) => Err(e),
-                None if gathered.events.is_empty() => continue,
+                None if gathered.events.is_empty() => Ok(()),
                 None => self.sequence(gathered),
             };
             for Waiting { place, replies } in waiting {
@@ -141,15 +152,32 @@ impl Sequencer {
                 }
             }
             done?;
-            let many = self.batches.behind() >= self.cadence.behind;
-            if many || self.batches.is_full() || self.unsettled.is_much() {
+            let many = self.batches.behind() >= self.cadence.behind || self.left().is_zero();
+            if many || !settlers.is_empty() || self.batches.is_full() || self.unsettled.is_much() {
                 self.settle()?;
             }
+            // Dropped by an error before this, a reply answers for itself.
+            settlers.into_iter().for_each(|reply| reply.answer(Ok(0)));
         }
         Ok(())
     }
 
-    /// Syncs the tiles of the batches so far, so that the next start need not write them again.
+    /// The first mail of a batch; `Timeout` when it is time to settle.
+    fn first(&self, mail: &seams::Mail<Mail>) -> Result<Mail, RecvTimeoutError> {
+        match self.batches.behind() {
+            0 => mail.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            _ => mail.recv_timeout(self.left()),
+        }
+    }
+
+    /// How long the batches behind `ledger/` may wait for it still.
+    fn left(&self) -> Duration {
+        let gone = self.clock.mono_ns().saturating_sub(self.behind_since);
+        let gone = Duration::from_nanos(gone);
+        self.cadence.settle_after.saturating_sub(gone)
+    }
+
+    /// Brings `ledger/` up to the batches so far, so that the next start need not apply them again.
     fn settle(&mut self) -> Outcome<()> {
         if self.batches.behind() == 0 {
             return Ok(());
@@ -234,6 +262,9 @@ impl Sequencer {
 
         // A crash or a failure in here leaves the batch, whole, or not. Nothing is signed yet and nobody was answered,
         // so either start is right.
+        if self.batches.behind() == 0 {
+            self.behind_since = began;
+        }
         self.batches.commit(&batch)?;
 
         let applied = apply(

@@ -106,6 +106,7 @@ fn what_a_version_without_the_journal_left_is_finished() {
     let disk = FakeDisk::new();
     let ledger = open(disk.clone()).unwrap();
     ledger.submit(anchor(0)).unwrap();
+    ledger.settle().unwrap();
     let before = disk.copy();
     ledger.submit(anchor(1)).unwrap();
     ledger.stop();

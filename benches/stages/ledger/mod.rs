@@ -73,10 +73,7 @@ pub fn run(
                 "a look-up that finds, us (p50)",
                 grown.line(|p| p.found_us.0),
             ),
-            (
-                "the same again, us (p50)",
-                grown.line(|p| p.again_us.0),
-            ),
+            ("the same again, us (p50)", grown.line(|p| p.again_us.0)),
             (
                 "a look-up that does not, us (p50)",
                 grown.line(|p| p.absent_us.0),

@@ -1,7 +1,9 @@
 //! Ledgers that are wrong in ways only a key holder, or a careless copier, can make them.
 
+use bytes::Bytes;
 use chordae_base::Digest;
 use chordae_chain::{
+    cbor,
     checkpoint::Checkpoint,
     cosignature::{self, TrustedWitness},
     event::{self, Event},
@@ -14,6 +16,7 @@ use chordae_checker::{
     Verdict,
     tamper::{LogKeys, write_log},
 };
+use ciborium::Value;
 
 use crate::house::{House, ORIGIN, add_data, keys, log_keys, only};
 
@@ -56,6 +59,37 @@ fn a_ledger_put_back_by_its_own_key_is_a_rollback() {
     // ... two were both signed for once.
     put_back(&house, 3);
     only(&house.check(), &[("ledger/checkpoint", Code::Rollback)]);
+}
+
+#[test]
+fn entries_that_the_journal_of_batches_was_bringing_in_are_no_rollback() {
+    let house = House::new();
+    let signed = |house: &House| String::from_utf8(house.get("ledger/checkpoint")).unwrap();
+    let settled = |text: String| Value::Array(vec!["chordae settled 1".into(), text.into()]);
+    let batch = || Value::Array(vec!["chordae pending 1".into(), 0.into()]);
+    let journal = |records: Vec<Value>| {
+        let records = records.iter().map(|r| cbor::encode(r).unwrap().into());
+        house.journal("ledger.batches", &records.collect::<Vec<Bytes>>());
+    };
+    put_back(&house, 6);
+    let other = signed(&house);
+    put_back(&house, 3);
+    let three = signed(&house);
+    // A crash while they came into the folder.
+    journal(vec![settled(three.clone()), batch(), batch()]);
+    let report = house.check();
+    assert!(report.findings.is_empty(), "{report:?}");
+    assert!(report.notes.iter().any(|n| n.starts_with("2 batches")));
+    // The controls: a journal without any, one of another checkpoint, and none.
+    let rolled_back = [("ledger/checkpoint", Code::Rollback)];
+    for records in [
+        vec![settled(three)],
+        vec![settled(other), batch(), batch()],
+        vec![],
+    ] {
+        journal(records);
+        only(&house.check(), &rolled_back);
+    }
 }
 
 #[test]
