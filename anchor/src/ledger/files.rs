@@ -95,11 +95,13 @@ impl Files {
         if let Some(bytes) = absent(self.read(&tree::path(tile), max))? {
             return Ok(Some(bytes));
         }
-        let Some(wider) = self.wider(tile)? else {
-            return Ok(None);
-        };
-        let bytes = absent(self.read(&tree::path(&wider), max))?;
-        bytes.map(|bytes| beginning(tile, &bytes)).transpose()
+        for wider in self.wider(tile)? {
+            // A partial one may go in this moment: the full one is there before.
+            if let Some(bytes) = absent(self.read(&tree::path(&wider), max))? {
+                return beginning(tile, &bytes).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn in_memory(&self, tile: &Tile) -> Option<Bytes> {
@@ -108,17 +110,18 @@ impl Files {
         (kept.tile.width() >= tile.width()).then(|| kept.bytes.clone())
     }
 
-    /// Where the beginning is this tile: the full one, or the partial one that a start leaves.
-    fn wider(&self, tile: &Tile) -> Outcome<Option<Tile>> {
+    /// Where the beginning is this tile: the next wider one that a settling has left, and the full one.
+    fn wider(&self, tile: &Tile) -> Outcome<Vec<Tile>> {
         let full = of_width(tile, FULL);
         if full == *tile {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let partials = self.partials(&full)?;
         let names = partials.iter().filter_map(|entry| entry.path.file_name());
         let widths = names.filter_map(|name| name.to_str()?.parse().ok());
         let wider = widths.filter(|width| *width > tile.width()).min();
-        Ok(Some(wider.map_or(full, |width| of_width(tile, width))))
+        let wider = wider.map(|width| of_width(tile, width));
+        Ok(wider.into_iter().chain([full]).collect())
     }
 
     /// What lies on the disk beside a full tile: its partial ones, named by their width.

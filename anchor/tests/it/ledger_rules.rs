@@ -2,7 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
     time::Duration,
 };
 
@@ -28,7 +33,8 @@ use chordae_chain::{
 
 use crate::house::{
     NOW_NS, ORIGIN, OTHER_PATIENT, PATIENT, PROVIDER, SEQUENCER, all_entries, anchor,
-    checkpoint_of, grant, keys, leaves, open, open_as, open_with, party, revocation, settings,
+    checkpoint_of, grant, keys, leaves, open, open_as, open_at, open_with, party, revocation,
+    settings,
 };
 
 pub(crate) fn submit_all(ledger: &Ledger, entries: &[Bytes]) -> Vec<Outcome<u64>> {
@@ -469,4 +475,48 @@ fn the_folder_is_a_stock_tile_log() {
     }
     let text = String::from_utf8(ledger.file("checkpoint").unwrap().to_vec()).unwrap();
     checkpoint::open(&text, ledger.trusted_log()).unwrap();
+}
+
+#[test]
+fn readers_find_everything_while_the_folder_follows() {
+    // The edge goes from memory to the disk, and partial tiles go, while it is read.
+    for behind in [1, 3, 1000] {
+        let cadence = Cadence {
+            behind,
+            ..Cadence::default()
+        };
+        let ledger = open_at(FakeDisk::new(), cadence).unwrap();
+        ledger.submit(anchor(0)).unwrap();
+        let done = AtomicBool::new(false);
+        let read = || {
+            let mut rounds = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                // As a reader of the files does: a checkpoint, then the tiles at its size.
+                let size = checkpoint_of(&ledger).size;
+                let at = rounds.wrapping_mul(7919) % size;
+                ledger.entry(at).unwrap();
+                ledger.receipt(at).unwrap();
+                if size % 256 > 0 {
+                    for level in ["0", "entries"] {
+                        let name = format!("tile/{level}/{:03}.p/{}", size / 256, size % 256);
+                        ledger.file(&name).unwrap();
+                    }
+                }
+                rounds += 1;
+            }
+            rounds
+        };
+        thread::scope(|threads| {
+            let readers = [(); 2].map(|()| threads.spawn(read));
+            for n in 1..300 {
+                // A reader that has panicked ends the test below.
+                ledger.submit(anchor(n)).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                assert!(reader.join().unwrap() > 50);
+            }
+        });
+        ledger.stop();
+    }
 }
