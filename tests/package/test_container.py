@@ -1,5 +1,5 @@
 """Container and compose file, as far as they can be looked at without an engine: linted, valid, and agreeing with what they are
-about. No engine runs them here."""
+about. `test_engine.py` runs them."""
 
 import json
 import re

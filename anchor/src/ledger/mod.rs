@@ -20,6 +20,7 @@ mod batches;
 mod cosigned;
 mod files;
 mod finish;
+mod mail;
 mod open;
 mod runs;
 mod sequencer;
@@ -56,6 +57,7 @@ use crate::{
 };
 use cosigned::{Quorum, Signed};
 use files::Files;
+use mail::{Mail, Reply, stopped};
 use runs::Runs;
 use together::Together;
 
@@ -96,37 +98,6 @@ impl Anchor {
         };
         heads.prove(&link::tag(did, self.index))
     }
-}
-
-/// What a submission is answered to; unanswered, it says so itself.
-pub(crate) struct Reply(Option<Box<dyn FnOnce(Outcome<u64>) + Send>>);
-
-impl Reply {
-    pub(crate) fn answer(mut self, outcome: Outcome<u64>) {
-        if let Some(then) = self.0.take() {
-            then(outcome);
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(then) = self.0.take() {
-            then(Err(stopped()));
-        }
-    }
-}
-
-fn stopped() -> Failure {
-    Failure::busy("the ledger has stopped; the entry may or may not be in it: submit it again")
-}
-
-/// Mail to the sequencer.
-pub(crate) enum Mail {
-    Submit(Box<Admitted>, Reply),
-    /// Answered when `ledger/` holds everything that was answered before.
-    Settle(Reply),
-    Stop,
 }
 
 /// Who hears of each new checkpoint; see [`Ledger::watch`].
@@ -310,10 +281,10 @@ impl Ledger {
 
     fn ask(&self, mail: impl FnOnce(Reply) -> Mail) -> Outcome<u64> {
         let (reply, answer) = self.0.threads.mailbox(1);
-        let mail = mail(Reply(Some(Box::new(move |outcome| {
+        let mail = mail(Reply::new(move |outcome| {
             // The asker may have gone; what it asked for is done all the same.
             drop(reply.send(outcome));
-        }))));
+        }));
         self.0.mailbox.send(mail).map_err(|_| stopped())?;
         answer.recv().map_err(|_| stopped())?
     }
@@ -325,7 +296,7 @@ impl Ledger {
         entry: impl Into<Bytes>,
         then: impl FnOnce(Outcome<u64>) + Send + 'static,
     ) {
-        let reply = Reply(Some(Box::new(then)));
+        let reply = Reply::new(then);
         let admitted = match self.admit(entry.into()) {
             Ok(admitted) => admitted,
             Err(e) => return reply.answer(Err(e)),

@@ -496,7 +496,7 @@ fn readers_find_everything_while_the_folder_follows() {
                 let at = rounds.wrapping_mul(7919) % size;
                 ledger.entry(at).unwrap();
                 ledger.receipt(at).unwrap();
-                if size % 256 > 0 {
+                if !size.is_multiple_of(256) {
                     for level in ["0", "entries"] {
                         let name = format!("tile/{level}/{:03}.p/{}", size / 256, size % 256);
                         ledger.file(&name).unwrap();

@@ -159,8 +159,7 @@ impl Workshop {
         self.clinician.get_or_init(|| clinician);
         if let Some(real) = self.real.get() {
             let workshop = Arc::clone(self);
-            real.ledger
-                .watch(Box::new(move |text| workshop.keep_older(text)));
+            real.ledger.watch(Box::new(move |_| workshop.keep_older()));
         }
     }
 
@@ -175,8 +174,8 @@ impl Workshop {
         real.ok_or_else(|| Failure::busy("the server is starting: try again in a few seconds"))
     }
 
-    /// Copies the ledger once, as it stands. Runs on the thread that alone writes it, so it is whole.
-    fn keep_older(&self, checkpoint: &str) {
+    /// Copies the ledger's folder once, as it stands. Runs on the thread that alone writes it.
+    fn keep_older(&self) {
         let (Some(real), Some(clinician)) = (self.real.get(), self.clinician.get()) else {
             return;
         };
@@ -184,10 +183,15 @@ impl Workshop {
         if self.kept.get().is_some() || !begun {
             return;
         }
-        // What others see of the ledger is still the checkpoint before this one.
-        let size = real.ledger.known(checkpoint).map(|known| known.size);
-        let copied = copy_folder(&real.home.root().join("ledger"), &real.older());
-        match size.and_then(|size| copied.map(|()| size)) {
+        let keep = || {
+            copy_folder(&real.home.root().join("ledger"), &real.older())?;
+            // The folder is a little older than the checkpoint that this call is about.
+            let path = real.older().join("checkpoint");
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| Failure::os(path.display(), &e))?;
+            real.ledger.known(&text).map(|known| known.size)
+        };
+        match keep() {
             Ok(size) => {
                 self.kept.get_or_init(|| size);
             }
@@ -230,6 +234,8 @@ impl Workshop {
         if copy.exists() {
             std::fs::remove_dir_all(&copy).map_err(|e| Failure::os(copy.display(), &e))?;
         }
+        // As new as what the server says.
+        real.ledger.settle()?;
         copy_parts(real.home.root(), &copy)?;
         let before = real.check(&copy)?;
         if before.verdict == Verdict::Damaged {

@@ -63,8 +63,8 @@ export class Reader {
     await this.page.focus("#paper");
   }
 
-  badge(colour) {
-    return this.page.waitForFunction((c) => document.querySelector("#paper").dataset.badge === c, colour);
+  badge(colour, timeout = 30_000) {
+    return this.page.waitForFunction((c) => document.querySelector("#paper").dataset.badge === c, colour, { timeout });
   }
 
   /** What the picture says it shows, once it has drawn what was done before. */
