@@ -68,8 +68,9 @@ for (const [deed, done] of [["flip-bit", "changed one sample"], ["swap-chunks", 
     await press(deed);
     await reader.badge("red", 30_000);
     await says(`${done}.*does not match.*Caught by the page digests.*pages-digest.*damaged.*file-digest`);
-    // Beside it may stand what matches: a chunk can be shorter than the picture.
     const broken = await reader.shown();
+    if (deed === "flip-bit") assert.equal(broken.rows, 0, "what does not match is not drawn");
+    // Of two swapped chunks, rows were sometimes seen on a busy machine: presumably the neighbours of a short one. Not shown yet.
     await press("back");
     await reader.badge("green", 60_000);
     const whole = await reader.shown();
