@@ -7,6 +7,7 @@ except that what was not synced may still have come to the disk (that is what te
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,19 @@ def call(*words, ok=True, timeout=600, **more):
                           timeout=timeout, **more)
     assert done.returncode == 0 or not ok, f"{words} -> {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+def until(true, seconds=90, told=lambda: ""):
+    """Waits for something; what cannot be asked yet is not so yet. What is `told` goes with the failure."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if true():
+                return
+        except (AssertionError, ValueError):
+            pass
+        assert time.monotonic() < end, f"not within {seconds} s:\n{told()}"
+        time.sleep(0.2)
 
 
 def mirror():
@@ -89,19 +103,18 @@ class Machine:
 
     def probe(self, path):
         """The HTTP status of the node's probes, asked on the machine's loopback by the outside's curl."""
-        curl = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}")
-        return call(*self.enter("--net"), *curl, f"http://127.0.0.1:9464{path}", ok=False).stdout
+        return self.curl("--output", "/dev/null", "--write-out", "%{http_code}", f"http://127.0.0.1:9464{path}")
 
-    def until(self, true, seconds=90):
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                if true():
-                    return
-            except (AssertionError, ValueError):
-                pass  # not yet entered
-            assert time.monotonic() < end, f"not within {seconds} s:\n{self.told()}"
-            time.sleep(0.2)
+    def metric(self, port, name):
+        """A gauge without labels, or None where nobody answers."""
+        found = re.search(rf"^{name} (\S+)$", self.curl(f"http://127.0.0.1:{port}/metrics"), re.M)
+        return found and float(found[1])
+
+    def curl(self, *words):
+        return call(*self.enter("--net"), "curl", "--silent", *words, ok=False).stdout
+
+    def until(self, true):
+        until(true, told=self.told)
 
     def told(self):
         """What its journal and the commands that were started say last."""

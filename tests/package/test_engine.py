@@ -4,14 +4,13 @@ import json
 import pathlib
 import re
 import subprocess
-import time
 
 import checker
 import pytest
 import yaml
 from conftest import ROOT, TARGET
 from engine import Engine
-from machine import call
+from machine import call, until
 
 HERE = ROOT / "packaging/container"
 DATA = "/var/lib/chordae"
@@ -32,13 +31,6 @@ def engine(tmp_path_factory):
     engine.build(HERE / "Dockerfile", ROOT, "chordae", work)
     yield engine
     engine.close()
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def test_the_image_holds_the_binary_its_libraries_and_nothing_to_run_beside_it(engine):

@@ -1,5 +1,5 @@
 """The life of an installation, in the order in which it is lived: installed, made, started, cut off, upgraded, set back, removed,
-purged. The tests go on from each other and are run in this order; what a person does are the `root` blocks of docs/OPERATORS.md,
+purged, a gateway beside it. The tests go on from each other and are run in this order; what a person does are the `root` blocks of docs/OPERATORS.md,
 as they stand there, and systemd starts and stops the node by the unit of the package."""
 
 import os
@@ -14,7 +14,7 @@ from machine import Machine, call
 DATA = "/var/lib/chordae"
 UNITS = ("chordae", "chordae-gateway")
 PAGE = (ROOT / "docs/OPERATORS.md").read_text()
-INSTALL, BEGIN, WITNESS, UPGRADE, BACK, REMOVE, PURGE, PURGE_ALL = re.findall(r"^```root\n(.*?)^```$", PAGE, re.M | re.S)
+INSTALL, BEGIN, WITNESS, CERTIFICATES, GATEWAY, UPGRADE, BACK, REMOVE, PURGE, PURGE_ALL = re.findall(r"^```root\n(.*?)^```$", PAGE, re.M | re.S)
 # Well into a stream; the device sends as fast as it is acknowledged.
 ACKNOWLEDGED = 2_000
 
@@ -25,7 +25,7 @@ def machine(tmp_path_factory, packages):
     machine = Machine(tmp_path_factory.mktemp("machine") / "chordae-test", ROOT / ".tools/package/debian")
     for path in [*packages, TARGET / "release/device-sim"]:
         shutil.copy2(path, machine.root / "root")
-    (machine.root / "etc/hosts").write_text("127.0.0.1 localhost ecg.example.org\n")
+    (machine.root / "etc/hosts").write_text("127.0.0.1 localhost ecg.example.org ward-3.example.org\n")
     (machine.root / "etc/apt/apt.conf.d/yes").write_text('APT::Get::Assume-Yes "true"; APT::Install-Recommends "false";\n')
     yield machine
     machine.power_off()
@@ -46,17 +46,22 @@ def ready(machine):
     return machine.unit("chordae", "ActiveState") == "active" and machine.probe("/readyz") == "200"
 
 
-def streaming(machine, acked):
+def streaming(machine, acked, door="ecg.example.org:8883", device="bed-12", keys="/var/tmp/bed-12"):
     """A device in the middle of its stream, of which enough was acknowledged."""
     before = lines(acked)
-    device = machine.starts(
-        "/root/device-sim", "--url", "mqtts://ecg.example.org:8883", "--device", "bed-12", "--stream", "ecg",
-        "--cert", "/var/tmp/bed/bed-12.crt", "--key", "/var/tmp/bed/bed-12.key", "--ca", "/var/tmp/bed/ca.crt",
+    process = machine.starts(
+        "/root/device-sim", "--url", f"mqtts://{door}", "--device", device, "--stream", "ecg",
+        "--cert", f"{keys}/{device}.crt", "--key", f"{keys}/{device}.key", "--ca", f"{keys}/ca.crt",
         "--leads", "2", "--rate", "250", "--frame", "100ms", "--max-rate", "--burst", "64", "--for", "30000s",
-        "--acked", "/var/tmp/acked")
+        "--acked", f"/var/tmp/{acked.name}")
+    goes_on(machine, acked, process, before)
+    return process
+
+
+def goes_on(machine, acked, device, before):
+    """Waits until a device was acknowledged enough more than `before`."""
     machine.until(lambda: lines(acked) > before + ACKNOWLEDGED or device.poll() is not None)
     assert device.poll() is None, machine.told()
-    return device
 
 
 def stored(machine, acked):
@@ -118,7 +123,7 @@ def test_made_by_its_user_and_enabled_it_serves(machine):
     assert machine.does("stat", "--format", "%U", f"/proc/{machine.unit('chordae', 'MainPID')}").stdout.strip() == "chordae"
     machine.steps(WITNESS)
     machine.until(lambda: ready(machine))
-    machine.steps(f"runuser -u chordae -- chordae device add bed-12 --data {DATA} --out /var/tmp/bed")
+    machine.steps(f"runuser -u chordae -- chordae device add bed-12 --data {DATA} --out /var/tmp/bed-12")
 
 
 def test_after_a_cut_off_it_comes_back_with_all_that_was_acknowledged(machine, acked):
@@ -182,8 +187,32 @@ def test_a_purge_takes_the_settings_and_leaves_the_data(machine, acked):
     assert stored(machine, acked)[0] == {}
 
 
-def test_a_purge_that_is_told_so_takes_the_data(machine):
+def test_a_gateway_keeps_what_its_devices_send_until_the_node_has_it(machine):
     machine.steps(INSTALL)
-    assert machine.does("stat", "--format", "%U", DATA).stdout.strip() == "chordae", "it goes on from there"
-    assert "is kept" not in machine.steps(PURGE_ALL)
+    machine.does("systemctl", "enable", "--now", "chordae")
+    # The page has it on a machine of its own.
+    settings = machine.root / "etc/chordae/gateway.toml"
+    settings.write_text(settings.read_text().replace("0.0.0.0:8883", "0.0.0.0:8884").replace("127.0.0.1:9464", "127.0.0.1:9465"))
+    machine.steps(CERTIFICATES)
+    machine.steps(GATEWAY)
+    assert machine.unit("chordae-gateway", "StatusText") == "serving"
+    acked = machine.root / "var/tmp/acked-30"
+    device = streaming(machine, acked, "ward-3.example.org:8884", "bed-30", "/srv/keys/bed-30")
+    # The node is away, and the device hears nothing of it; then all is cut off.
+    machine.does("systemctl", "stop", "chordae")
+    before = lines(acked)
+    goes_on(machine, acked, device, before)
+    assert machine.metric(9465, "chordae_spool_frames") >= ACKNOWLEDGED
+    machine.power_off()
+    device.wait(timeout=30)
+    machine.boot()
+    machine.until(lambda: ready(machine) and machine.metric(9465, "chordae_spool_frames") == 0)
+    machine.does("systemctl", "stop", "chordae")
+    wrong, count = stored(machine, acked)
+    assert wrong == {} and count >= 2 * ACKNOWLEDGED
+
+
+def test_a_purge_that_is_told_so_takes_the_data(machine):
+    assert machine.does("stat", "--format", "%U", DATA).stdout.strip() == "chordae", "it went on from there"
+    assert f"{DATA}-gateway is kept" in (said := machine.steps(PURGE_ALL)) and f"{DATA} is kept" not in said
     assert not (machine.root / DATA[1:]).exists()

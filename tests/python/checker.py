@@ -482,7 +482,8 @@ def frames(folder, acked):
         order = np.argsort(t := np.concatenate(times[boot]), kind="stable")
         times[boot], codes[boot] = t[order], np.concatenate(codes[boot], axis=1)[:, order]
     lost, duplicate, different, count = [], [], [], 0
-    for line in pathlib.Path(acked).read_text().splitlines():
+    # A line that a crash cut short counts for nothing: it was not synced.
+    for line in pathlib.Path(acked).read_text().split("\n")[:-1]:
         _, _, boot, seq, t0, samples, digest = line.split()
         boot, seq, t0, samples, count = int(boot), int(seq), int(t0), int(samples), count + 1
         if boot not in rates:
