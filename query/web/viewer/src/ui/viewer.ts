@@ -237,6 +237,12 @@ export class Viewer {
     this.show({ ...this.view, from: at - (until - from) / 2 });
   }
 
+  private goTo(text: string): void {
+    const at = Date.parse(text.trim().replace(" ", "T").replace(/Z?$/, "Z"));
+    if (Number.isFinite(at)) this.centre(at);
+    else this.tell("Not a time. Write it as 2026-11-29 12:00:00, in UTC.");
+  }
+
   private toStart(): void {
     const { from } = this.loader.bounds();
     if (Number.isFinite(from)) this.show({ ...this.view, from });
@@ -356,10 +362,9 @@ export class Viewer {
     on(el("gain"), "change", () => this.setGain(Number(value("gain"))));
     on(el("layout"), "change", () => this.leads.setLayout(value("layout") as Layout));
     on(el("card"), "input", () => this.setDensity(Number(value("card"))));
-    on(el("goto"), "change", () => {
-      const at = Date.parse(value("goto").trim().replace(" ", "T").replace(/Z?$/, "Z"));
-      if (Number.isFinite(at)) this.centre(at);
-    });
+    // The same time again is no change, but who panned away means it.
+    on(el("goto"), "keydown", (event) => (event as KeyboardEvent).key === "Enter" && this.goTo(value("goto")));
+    on(el("goto"), "change", () => this.goTo(value("goto")));
     on(this.canvas, "keydown", (event) => {
       const command = commandOf(event as KeyboardEvent);
       if (!command) return;

@@ -12,6 +12,8 @@ import { Reader, browser } from "./reader.mjs";
 
 const TARGET = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("../../../../../target", import.meta.url));
 const BIN = process.env.CHORDAE_BIN ?? join(TARGET, "debug/chordae");
+/** Rows are asked for, proven and drawn in tiles of this length, ms. */
+const TILE = 30_000;
 const folder = mkdtempSync(join(tmpdir(), "chordae-demo-"));
 let demo, chrome, url, reader;
 
@@ -68,13 +70,19 @@ for (const [deed, done] of [["flip-bit", "changed one sample"], ["swap-chunks", 
     await press(deed);
     await reader.badge("red", 30_000);
     await says(`${done}.*does not match.*Caught by the page digests.*pages-digest.*damaged.*file-digest`);
+    // The picture may reach into the tile beside, whose rows are what its own proof says.
+    const { from, until } = await reader.shown();
+    const tile = (at) => Math.floor(at / TILE);
+    const middle = (tile((from + until) / 2) + 0.5) * TILE;
+    await reader.goTo(middle);
+    await reader.badge("red");
     const broken = await reader.shown();
-    if (deed === "flip-bit") assert.equal(broken.rows, 0, "what does not match is not drawn");
-    // Of two swapped chunks, rows were sometimes seen on a busy machine: presumably the neighbours of a short one. Not shown yet.
+    assert.ok(tile(broken.from) === tile(middle) && tile(broken.until) === tile(middle), "one tile, and nothing else");
+    assert.equal(broken.rows, 0, "what does not match is not drawn");
     await press("back");
+    await reader.goTo(middle);
     await reader.badge("green", 60_000);
-    const whole = await reader.shown();
-    assert.ok(broken.rows < whole.rows, `what does not match is not drawn: ${broken.rows} of ${whole.rows}`);
+    assert.ok((await reader.shown()).rows > 0, "the control: there is something to draw");
   });
 }
 

@@ -148,6 +148,23 @@ test("what is missing is hatched, and no line crosses it", async () => {
   await reader.close();
 });
 
+test("a time is gone to as often as it is entered, and what is no time is said", async () => {
+  const reader = await atTheBed();
+  const at = ward.first + MINUTE / 2;
+  const centred = ({ from, until }) => Math.abs((from + until) / 2 - at) < 1000;
+  await reader.goTo(at);
+  assert.ok(centred(await reader.shown()));
+  await reader.page.keyboard.press("PageDown");
+  assert.ok(!centred(await reader.shown()), "the control: it was left");
+  await reader.goTo(at);
+  assert.ok(centred(await reader.shown()));
+  await reader.page.fill("#goto", "noon");
+  await reader.page.press("#goto", "Enter");
+  await reader.page.waitForFunction(() => /Not a time/.test(document.querySelector("#told").textContent));
+  assert.ok(centred(await reader.shown()), "and nothing moves");
+  await reader.close();
+});
+
 test("an answer that was changed on its way turns the badge red, and none of it is shown", async () => {
   const reader = await Reader.at(ward, chrome);
   let changed = 0;
