@@ -154,8 +154,12 @@ pub const TRAIL_QUEUE: usize = 1024;
 
 // ---- doors
 
-/// Connections of the MQTT door.
+/// Connections of a door.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Pause after a failed accept: no file descriptors are left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections may take to say good-bye when a door is closed.
+pub const DOOR_GOODBYE: Duration = Duration::from_secs(2);
 /// From accept to identity, in all.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers of one address that have no identity yet.

@@ -18,11 +18,7 @@ use chordae_ingest::{
         admission::AdmissionLimits,
         ports::{DeviceEntry, DeviceKind, Downstream, History, Registry},
     },
-    doors::{
-        mqtt::{DoorParts, DoorSettings, MqttDoor},
-        tls::Tls,
-        zmq::{self, ZmqDoor},
-    },
+    doors::{DoorSettings, mqtt, tls::Tls, zmq},
     exchange::{self, Exchange},
     fanout::NoFanout,
     metrics::Metrics,
@@ -120,47 +116,26 @@ pub(super) fn serve(kind: Kind, listen: SocketAddr, dir: &Path, devices: usize) 
         metrics: prometheus::Registry::new(),
     })?;
     let clock = Arc::new(OsClock);
-    let connections_max = limits::CONNECTIONS_MAX;
     let (talk, way) = (exchange.handle(), handle.clone());
+    let settings = DoorSettings::new(listen, tls);
     let door = match kind {
         Kind::ChordaeZmq => {
             let parts = zmq::DoorParts::new(way, talk, registry, clock, metrics);
-            let settings = zmq::DoorSettings {
-                listen,
-                tls,
-                connections_max,
-            };
-            Door::Zmq(runtime.block_on(ZmqDoor::open(settings, parts))?)
+            runtime.block_on(zmq::open(settings, parts))?
         }
         _ => {
             let fanout = Arc::new(NoFanout);
-            let parts = DoorParts::new(way, talk, registry, clock, fanout, metrics);
-            let settings = DoorSettings {
-                listen,
-                tls,
-                connections_max,
-            };
-            Door::Mqtt(runtime.block_on(MqttDoor::open(settings, parts))?)
+            let parts = mqtt::DoorParts::new(way, talk, registry, clock, fanout, metrics);
+            runtime.block_on(mqtt::open(settings, parts))?
         }
     };
-    tell(match &door {
-        Door::Mqtt(door) => door.address(),
-        Door::Zmq(door) => door.address(),
-    })?;
+    tell(door.address())?;
     until_told()?;
     runtime.block_on(async {
-        match door {
-            Door::Mqtt(door) => door.close().await,
-            Door::Zmq(door) => door.close().await,
-        }
+        door.close().await;
         handle.stop().await
     })?;
     drop(handle);
     drop(exchange);
     ingest.join()
-}
-
-enum Door {
-    Mqtt(MqttDoor),
-    Zmq(ZmqDoor),
 }

@@ -13,14 +13,15 @@ pub mod settings;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
-use chordae_base::{DeviceId, Failure, Outcome, limits};
+use chordae_base::{DeviceId, Failure, Outcome};
 use chordae_ingest::{
     core::{
         identify::Peer,
         ports::{DeviceKind, Registry},
     },
     doors::{
-        mqtt::{DoorParts, DoorSettings, MqttDoor},
+        Door, DoorSettings,
+        mqtt::{self, DoorParts},
         tls::{Material, Tls, peer_of},
     },
     exchange::{self, Exchange},
@@ -52,7 +53,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Gateway {
     spool: Spool,
     exchange: Exchange,
-    doors: Vec<(&'static str, MqttDoor)>,
+    doors: Vec<(&'static str, Door)>,
     uplink: JoinHandle<()>,
     serving: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
@@ -233,7 +234,7 @@ async fn open_doors(
     devices: &Arc<Devices>,
     seams: &Seams,
     metrics: &Metrics,
-) -> Outcome<Vec<(&'static str, MqttDoor)>> {
+) -> Outcome<Vec<(&'static str, Door)>> {
     let parts = DoorParts::new(
         spool.handle(),
         exchange.handle(),
@@ -244,24 +245,15 @@ async fn open_doors(
         metrics.clone(),
     );
     let mut doors = Vec::new();
-    let door = |listen, tls| DoorSettings {
-        listen,
-        tls,
-        connections_max: limits::CONNECTIONS_MAX,
-    };
     if let Some(listen) = settings.mqtt.tls {
         let keys = settings.keys.clone();
         let tls = Tls::reloading(move || material(&keys), metrics.clone())?;
-        doors.push((
-            "mqtt-tls",
-            MqttDoor::open(door(listen, Some(tls)), parts.clone()).await?,
-        ));
+        let settings = DoorSettings::new(listen, Some(tls));
+        doors.push(("mqtt-tls", mqtt::open(settings, parts.clone()).await?));
     }
     if let Some(listen) = settings.mqtt.plain {
-        doors.push((
-            "mqtt-plain",
-            MqttDoor::open(door(listen, None), parts).await?,
-        ));
+        let settings = DoorSettings::new(listen, None);
+        doors.push(("mqtt-plain", mqtt::open(settings, parts).await?));
     }
     Ok(doors)
 }

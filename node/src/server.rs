@@ -14,11 +14,7 @@ use chordae_base::{
 };
 use chordae_ingest::{
     core::ports::{Checkpoints, Registry},
-    doors::{
-        mqtt::{DoorParts, DoorSettings, MqttDoor},
-        tls::Tls,
-        zmq::{self, ZmqDoor},
-    },
+    doors::{Door, DoorSettings, mqtt, tls::Tls, zmq},
     fanout::Fanout,
 };
 use chordae_query::http;
@@ -63,8 +59,7 @@ pub fn real(fanout: Arc<dyn Fanout>) -> Seams {
 pub struct Server {
     home: Folder,
     house: House,
-    doors: Vec<MqttDoor>,
-    zmq_doors: Vec<ZmqDoor>,
+    doors: Vec<Door>,
     bridge: Option<chordae_ingest::bridge::Bridge>,
     serving: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
@@ -233,45 +228,12 @@ impl Server {
             running.keep(cosigners.run());
         }
 
-        let parts = DoorParts::new(
-            house.ingest.clone(),
-            house.exchange.clone(),
-            Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
-            Arc::clone(&clock),
-            Arc::clone(&house.fanout),
-            house.ingest_metrics.clone(),
-        )
-        .profile(settings.mqtt.profile())
-        .origins(&settings.mqtt.origins);
-        let mut doors = Vec::new();
-        if let Some(listen) = settings.mqtt.tls {
-            let keys = home.clone();
-            let config = Tls::reloading(
-                move || tls::for_devices(&keys),
-                house.ingest_metrics.clone(),
-            )?;
-            let door = DoorSettings {
-                listen,
-                tls: Some(config),
-                connections_max: limits::CONNECTIONS_MAX,
-            };
-            doors.push(("mqtt-tls", MqttDoor::open(door, parts.clone()).await?));
-        }
-        if let Some(listen) = settings.mqtt.plain {
-            let door = DoorSettings {
-                listen,
-                tls: None,
-                connections_max: limits::CONNECTIONS_MAX,
-            };
-            doors.push(("mqtt-plain", MqttDoor::open(door, parts).await?));
-        }
+        let doors = open_doors(&settings, &home, &house, &clock).await?;
+        listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
         let bridge = match upstream {
             Some(upstream) => Some(bridge::start(upstream, &house, &clock, entropy, &metrics)?),
             None => None,
         };
-        listening.extend(doors.iter().map(|(what, door)| (*what, door.address())));
-        let zmq_doors = zmq_doors(&settings, &home, &house, &clock).await?;
-        listening.extend(zmq_doors.iter().map(|(what, door)| (*what, door.address())));
 
         let readers = http::router(&house.service);
         let control = Arc::new(Control {
@@ -306,12 +268,10 @@ impl Server {
         ready.set("start", None);
         running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
-        let zmq_doors = zmq_doors.into_iter().map(|(_, door)| door).collect();
         Ok(Started::Whole(Box::new(Self {
             home,
             house,
             doors,
-            zmq_doors,
             bridge,
             serving: running.serving,
             stopping,
@@ -374,9 +334,6 @@ impl Server {
         for door in self.doors {
             door.close().await;
         }
-        for door in self.zmq_doors {
-            door.close().await;
-        }
         if let Some(bridge) = self.bridge {
             bridge.stop().await;
         }
@@ -397,37 +354,53 @@ impl Server {
     }
 }
 
-/// The doors for gateways, and for devices that speak ZeroMQ.
-async fn zmq_doors(
+/// The doors for devices and gateways, each with what it is called.
+async fn open_doors(
     settings: &Settings,
     home: &Folder,
     house: &House,
     clock: &Arc<dyn Clock>,
-) -> Outcome<Vec<(&'static str, ZmqDoor)>> {
-    let metrics = house.ingest_metrics.clone();
-    let parts = zmq::DoorParts::new(
+) -> Outcome<Vec<(&'static str, Door)>> {
+    let registry = || Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>;
+    let by_mqtt = mqtt::DoorParts::new(
         house.ingest.clone(),
         house.exchange.clone(),
-        Arc::new(Known(Arc::clone(&house.registry))) as Arc<dyn Registry>,
+        registry(),
         Arc::clone(clock),
-        metrics.clone(),
+        Arc::clone(&house.fanout),
+        house.ingest_metrics.clone(),
+    )
+    .profile(settings.mqtt.profile())
+    .origins(&settings.mqtt.origins);
+    let by_zmq = zmq::DoorParts::new(
+        house.ingest.clone(),
+        house.exchange.clone(),
+        registry(),
+        Arc::clone(clock),
+        house.ingest_metrics.clone(),
     )
     .remembering(Arc::clone(&house.memory) as Arc<dyn Checkpoints>);
-    let door = |listen, tls| zmq::DoorSettings {
-        listen,
-        tls,
-        connections_max: limits::CONNECTIONS_MAX,
+    let secured = |listen| {
+        let (keys, metrics) = (home.clone(), house.ingest_metrics.clone());
+        let tls = Tls::reloading(move || tls::for_devices(&keys), metrics)?;
+        Outcome::Ok(DoorSettings::new(listen, Some(tls)))
     };
     let mut doors = Vec::new();
+    if let Some(listen) = settings.mqtt.tls {
+        let door = mqtt::open(secured(listen)?, by_mqtt.clone()).await?;
+        doors.push(("mqtt-tls", door));
+    }
+    if let Some(listen) = settings.mqtt.plain {
+        let door = mqtt::open(DoorSettings::new(listen, None), by_mqtt).await?;
+        doors.push(("mqtt-plain", door));
+    }
     if let Some(listen) = settings.zmq.tls {
-        let keys = home.clone();
-        let tls = Tls::reloading(move || tls::for_devices(&keys), metrics)?;
-        let opened = ZmqDoor::open(door(listen, Some(tls)), parts.clone()).await?;
-        doors.push(("zmq-tls", opened));
+        let door = zmq::open(secured(listen)?, by_zmq.clone()).await?;
+        doors.push(("zmq-tls", door));
     }
     if let Some(listen) = settings.zmq.plain {
-        let opened = ZmqDoor::open(door(listen, None), parts).await?;
-        doors.push(("zmq-plain", opened));
+        let door = zmq::open(DoorSettings::new(listen, None), by_zmq).await?;
+        doors.push(("zmq-plain", door));
     }
     Ok(doors)
 }

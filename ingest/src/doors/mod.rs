@@ -3,7 +3,11 @@
 
 pub(crate) mod capped;
 mod gate;
+mod guest;
 mod linger;
+mod listener;
 pub mod mqtt;
 pub mod tls;
 pub mod zmq;
+
+pub use listener::{Door, DoorSettings};

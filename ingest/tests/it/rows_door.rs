@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use chordae_base::limits;
 use chordae_ingest::{
     core::{mqtt::profile::Profile, ports::DeviceKind},
-    doors::mqtt::{DoorSettings, MqttDoor},
+    doors::{Door, DoorSettings, mqtt},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, GeneralSubtree,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Whether a certificate and a client id are let in.
-async fn gets_in(door: &MqttDoor, ca: &Authority, identity: &(String, String), id: &str) -> bool {
+async fn gets_in(door: &Door, ca: &Authority, identity: &(String, String), id: &str) -> bool {
     let answer = async {
         let mut stream = connect_tls(door, ca, identity).await.ok()?;
         let mut out = BytesMut::new();
@@ -184,11 +184,10 @@ fn d28_at_the_bound_new_sockets_are_refused_and_old_connections_stay() {
         let (house, _) = House::in_memory();
         let ward = Ward::new(house);
         let settings = DoorSettings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls: None,
             connections_max: 8,
+            ..DoorSettings::new("127.0.0.1:0".parse().unwrap(), None)
         };
-        let door = MqttDoor::open(settings, ward.parts.clone()).await.unwrap();
+        let door = mqtt::open(settings, ward.parts.clone()).await.unwrap();
         let mut old = plain_connect(&door, "tool", 4, 60).await;
         let mut idle = Vec::new();
         for _ in 0..30 {
@@ -498,12 +497,8 @@ fn a_plain_listener_is_for_loopback_only() {
         let (house, _) = House::in_memory();
         let ward = Ward::new(house);
         for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let settings = DoorSettings {
-                listen: listen.parse().unwrap(),
-                tls: None,
-                connections_max: 10,
-            };
-            let opened = MqttDoor::open(settings, ward.parts.clone()).await;
+            let settings = DoorSettings::new(listen.parse().unwrap(), None);
+            let opened = mqtt::open(settings, ward.parts.clone()).await;
             let Err(why) = opened else {
                 panic!("{listen} was opened without TLS")
             };

@@ -2,7 +2,7 @@
 //! form that is allowed.
 
 use chordae_base::limits;
-use chordae_ingest::doors::mqtt::MqttDoor;
+use chordae_ingest::doors::Door;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,7 +19,7 @@ const BINARY: u8 = 0x82;
 const PING: u8 = 0x89;
 
 /// Asks for an upgrade with these lines beside the usual ones; the answer's head.
-async fn ask(door: &MqttDoor, lines: &str) -> (TcpStream, String) {
+async fn ask(door: &Door, lines: &str) -> (TcpStream, String) {
     let mut socket = TcpStream::connect(door.address()).await.unwrap();
     let request = format!(
         "GET /mqtt HTTP/1.1\r\nHost: bedside:8883\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -37,7 +37,7 @@ async fn ask(door: &MqttDoor, lines: &str) -> (TcpStream, String) {
     (socket, String::from_utf8(head).unwrap())
 }
 
-async fn upgraded(door: &MqttDoor) -> TcpStream {
+async fn upgraded(door: &Door) -> TcpStream {
     let (socket, head) = ask(door, "Sec-WebSocket-Protocol: mqtt\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     socket

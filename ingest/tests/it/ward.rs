@@ -9,7 +9,8 @@ use chordae_base::{
 use chordae_ingest::{
     core::{mqtt::profile::Profile, ports::Registry},
     doors::{
-        mqtt::{DoorParts, DoorSettings, MqttDoor},
+        Door, DoorSettings,
+        mqtt::{self, DoorParts},
         tls::{Material, Tls},
     },
     exchange::{self, Exchange},
@@ -168,13 +169,9 @@ impl Ward {
         }
     }
 
-    pub(crate) async fn plain(&self) -> MqttDoor {
-        let settings = DoorSettings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls: None,
-            connections_max: 100,
-        };
-        MqttDoor::open(settings, self.parts.clone()).await.unwrap()
+    pub(crate) async fn plain(&self) -> Door {
+        let settings = DoorSettings::new("127.0.0.1:0".parse().unwrap(), None);
+        mqtt::open(settings, self.parts.clone()).await.unwrap()
     }
 
     /// The same ward, where any topic may be used.
@@ -183,11 +180,11 @@ impl Ward {
         self
     }
 
-    pub(crate) async fn tls(&self, authority: &Authority) -> MqttDoor {
+    pub(crate) async fn tls(&self, authority: &Authority) -> Door {
         self.tls_with(authority, None).await
     }
 
-    pub(crate) async fn tls_with(&self, authority: &Authority, crl: Option<String>) -> MqttDoor {
+    pub(crate) async fn tls_with(&self, authority: &Authority, crl: Option<String>) -> Door {
         let (cert, key) = authority.server();
         let ca = authority.pem();
         let material = Material {
@@ -197,12 +194,8 @@ impl Ward {
             crl: crl.map(String::into_bytes),
         };
         let listen = "127.0.0.1:0".parse().unwrap();
-        let settings = DoorSettings {
-            listen,
-            tls: Some(Tls::fixed(&material).unwrap()),
-            connections_max: 100,
-        };
-        MqttDoor::open(settings, self.parts.clone()).await.unwrap()
+        let settings = DoorSettings::new(listen, Some(Tls::fixed(&material).unwrap()));
+        mqtt::open(settings, self.parts.clone()).await.unwrap()
     }
 
     /// Frames in the log as it lies on the disk.
@@ -216,7 +209,7 @@ impl Ward {
 }
 
 pub(crate) async fn connect_tls(
-    door: &MqttDoor,
+    door: &Door,
     ca: &Authority,
     identity: &(String, String),
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -224,11 +217,7 @@ pub(crate) async fn connect_tls(
 }
 
 /// A local port that leads through TLS to the door, for clients that know only plain sockets.
-pub(crate) async fn tunnel(
-    door: &MqttDoor,
-    ca: &Arc<Authority>,
-    identity: (String, String),
-) -> u16 {
+pub(crate) async fn tunnel(door: &Door, ca: &Arc<Authority>, identity: (String, String)) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (address, ca) = (door.address(), Arc::clone(ca));
@@ -361,12 +350,7 @@ pub(crate) async fn to_the_end(socket: &mut TcpStream) -> Vec<u8> {
     rest
 }
 
-pub(crate) async fn plain_connect(
-    door: &MqttDoor,
-    id: &str,
-    level: u8,
-    keep_alive: u8,
-) -> TcpStream {
+pub(crate) async fn plain_connect(door: &Door, id: &str, level: u8, keep_alive: u8) -> TcpStream {
     let mut socket = TcpStream::connect(door.address()).await.unwrap();
     let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, keep_alive];
     if level == 5 {

@@ -13,8 +13,9 @@ use chordae_ingest::{
         zmtp::{self, Bounds, Event, Zmtp},
     },
     doors::{
+        Door, DoorSettings,
         tls::{Material, Tls},
-        zmq::{DoorParts, DoorSettings, ZmqDoor},
+        zmq::{self, DoorParts},
     },
     exchange::{self, Exchange},
     metrics::Metrics,
@@ -75,13 +76,9 @@ impl ZmqWard {
         }
     }
 
-    pub(crate) async fn door(&self, tls: Option<Tls>) -> ZmqDoor {
-        let settings = DoorSettings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls,
-            connections_max: 100,
-        };
-        ZmqDoor::open(settings, self.parts.clone()).await.unwrap()
+    pub(crate) async fn door(&self, tls: Option<Tls>) -> Door {
+        let settings = DoorSettings::new("127.0.0.1:0".parse().unwrap(), tls);
+        zmq::open(settings, self.parts.clone()).await.unwrap()
     }
 
     /// Frames that ingest has handed down.
@@ -122,7 +119,7 @@ pub(crate) struct Dealer<S> {
 }
 
 impl Dealer<TcpStream> {
-    pub(crate) async fn plain(door: &ZmqDoor) -> Self {
+    pub(crate) async fn plain(door: &Door) -> Self {
         let socket = TcpStream::connect(door.address()).await.unwrap();
         Self::shake(socket, "").await.unwrap()
     }

@@ -21,7 +21,7 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{DoorParts, greet::Guest};
+use super::DoorParts;
 use crate::{
     core::{
         arrival::{ConnId, Content, Notice},
@@ -31,7 +31,7 @@ use crate::{
         mqtt::session::{ASKED_MAX, Act, Cut, Effects, Input, OPEN_MAX, Replied, Session},
         ports::LiveFrame,
     },
-    doors::linger::linger,
+    doors::{guest::Guest, linger::linger, listener::Protocol},
     fanout::Feed,
     mailbox::Arrival,
 };
@@ -246,14 +246,11 @@ impl Connection {
             return;
         };
         let entry = identify::entry(self.parts.registry.as_ref(), kind, id);
-        let why = match entry {
-            _ if self.guest.has_expired(self.parts.clock.wall_ns()) => "expired",
-            None => "disabled",
-            Some(entry) if self.guest.is_revoked(&entry) => "revoked",
-            Some(_) => return,
-        };
-        self.parts.metrics.refuse(why);
-        self.hear_of(Input::Cut(Cut::Disabled)).await;
+        let wall_ns = self.parts.clock.wall_ns();
+        if let Some(why) = self.guest.lapsed(entry.as_ref(), wall_ns) {
+            self.parts.metrics.refuse(why);
+            self.hear_of(Input::Cut(Cut::Disabled)).await;
+        }
     }
 
     /// Anything but a packet: it brings nothing to decode.
@@ -352,7 +349,7 @@ impl Connection {
             content,
             at_mono_ns: now_ns,
             relayed_ns: None,
-            door: "mqtt",
+            door: DoorParts::LABEL,
             conn: self.conn,
             can_be_told: self.session.can_be_told(),
             token,

@@ -14,7 +14,7 @@ use tokio::{
     time::{self, Instant, MissedTickBehavior},
 };
 
-use super::{DOOR, DoorParts, claims::Cutter, house::House};
+use super::{DoorParts, claims::Cutter, house::House};
 use crate::{
     core::{
         arrival::{ConnId, Notice},
@@ -22,11 +22,7 @@ use crate::{
         zmq::session::{Act, Input, Session, Wants},
         zmtp::{Bounds, Event, Zmtp},
     },
-    doors::{
-        gate::Unknown,
-        linger::linger,
-        tls::{Identity, Tls},
-    },
+    doors::{guest::Guest, linger::linger, listener::Protocol},
     mailbox::Arrival,
 };
 
@@ -39,19 +35,12 @@ const WRITE: usize = 64 * 1024;
 /// How often a session is told that time passes, and how often commands are looked up at most.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What a TLS handshake proved, and by what.
-pub(super) struct Proof {
-    pub(super) identity: Identity,
-    pub(super) tls: Tls,
-}
-
 /// See the module.
 pub(super) struct Connection {
     conn: ConnId,
     zmtp: Zmtp,
     session: Session,
-    unknown: Option<Unknown>,
-    proof: Option<Proof>,
+    guest: Guest,
     parts: DoorParts,
     house: House,
     stopped: watch::Receiver<bool>,
@@ -70,15 +59,13 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         conn: ConnId,
-        peer: Peer,
-        unknown: Unknown,
-        proof: Option<Proof>,
+        guest: Guest,
         parts: DoorParts,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         let (cutter, cut) = watch::channel(false);
         let (reply, notices) = mpsc::channel(limits::CONNECTION_QUEUE);
-        let known = match &peer {
+        let known = match &guest.peer {
             Peer::Plain => None,
             Peer::Certified(_, id) => Some(id.as_str()),
         };
@@ -92,9 +79,8 @@ impl Connection {
         Self {
             conn,
             zmtp,
-            session: Session::new(peer),
-            unknown: Some(unknown),
-            proof,
+            session: Session::new(guest.peer.clone()),
+            guest,
             parts,
             house,
             stopped,
@@ -131,7 +117,7 @@ impl Connection {
         if self.offered {
             self.parts.ingest.gone(self.conn).await;
         }
-        self.unknown = None;
+        self.guest.is_known();
         linger(&mut stream).await;
     }
 
@@ -152,7 +138,7 @@ impl Connection {
                 return Ok(());
             }
             if self.session.is_up() {
-                self.unknown = None;
+                self.guest.is_known();
             }
             if more {
                 continue;
@@ -266,20 +252,12 @@ impl Connection {
 
     /// Why the peer may not be here any more.
     fn lapsed(&self) -> Option<&'static str> {
-        let Proof { identity, tls } = self.proof.as_ref()?;
-        let Peer::Certified(kind, id) = &identity.peer else {
+        let Peer::Certified(kind, id) = &self.guest.peer else {
             return None;
         };
-        if self.parts.clock.wall_ns() >= identity.expires_ns {
-            return Some("expired");
-        }
-        match identify::entry(self.parts.registry.as_ref(), *kind, id) {
-            None => Some("disabled"),
-            Some(entry) => {
-                let revoked = entry.revoked.contains(&identity.serial);
-                (revoked || tls.revoked(&identity.serial)).then_some("revoked")
-            }
-        }
+        let entry = identify::entry(self.parts.registry.as_ref(), *kind, id);
+        let wall_ns = self.parts.clock.wall_ns();
+        self.guest.lapsed(entry.as_ref(), wall_ns)
     }
 
     async fn take(&mut self, input: Input) -> Outcome<()> {
@@ -313,7 +291,7 @@ impl Connection {
                     content,
                     at_mono_ns: self.parts.clock.mono_ns(),
                     relayed_ns,
-                    door: DOOR,
+                    door: DoorParts::LABEL,
                     conn: self.conn,
                     can_be_told: true,
                     token,
