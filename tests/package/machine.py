@@ -29,15 +29,10 @@ def call(*words, ok=True, timeout=600, **more):
     return done
 
 
-def until(true, seconds=90, told=lambda: ""):
-    """Waits for something; what cannot be asked yet is not so yet. What is `told` goes with the failure."""
+def until(true, seconds=60, told=lambda: ""):
+    """Waits for something; what is `told` goes with the failure."""
     end = time.monotonic() + seconds
-    while True:
-        try:
-            if true():
-                return
-        except (AssertionError, ValueError):
-            pass
+    while not true():
         assert time.monotonic() < end, f"not within {seconds} s:\n{told()}"
         time.sleep(0.2)
 
@@ -114,7 +109,13 @@ class Machine:
         return call(*self.enter("--net"), "curl", "--silent", *words, ok=False).stdout
 
     def until(self, true):
-        until(true, told=self.told)
+        def is_so():
+            try:
+                return true()
+            except (AssertionError, ValueError):
+                return False  # not yet entered
+
+        until(is_so, 90, self.told)
 
     def told(self):
         """What its journal and the commands that were started say last."""
