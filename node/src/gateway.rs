@@ -152,11 +152,13 @@ impl Gateway {
             metrics: gateway.clone(),
         };
         let uplink = tokio::spawn(uplink::run(parts, trouble, stop.clone()));
-        ready.set("start", None);
-        let room = spool.handle().doors_open();
-        serving.push(tokio::spawn(watch_over(
-            ready, room, troubled, devices, stop,
-        )));
+        let signs = Signs {
+            ready,
+            room: spool.handle().doors_open(),
+            troubled,
+            devices,
+        };
+        serving.push(tokio::spawn(signs.started().follow(stop)));
         Ok(Self {
             spool,
             exchange,
@@ -281,32 +283,47 @@ fn identity(keys: &Keys) -> Outcome<DeviceId> {
     }
 }
 
-/// Keeps `/readyz` true.
-async fn watch_over(
+/// What `/readyz` is told from.
+struct Signs {
     ready: Readiness,
-    mut room: watch::Receiver<bool>,
-    mut troubled: watch::Receiver<Option<String>>,
+    room: watch::Receiver<bool>,
+    troubled: watch::Receiver<Option<String>>,
     devices: Arc<Devices>,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
+}
+
+impl Signs {
+    /// The end of the start. What is missing is said first: there is no moment in which nothing is known and
+    /// `/readyz` says ready.
+    fn started(mut self) -> Self {
+        self.look();
+        self.ready.set("start", None);
+        self
+    }
+
+    fn look(&mut self) {
         let full = "the spool is full; devices are refused until there is room";
-        ready.set(
-            "spool",
-            (!*room.borrow_and_update()).then(|| full.to_owned()),
-        );
-        let trouble = troubled.borrow_and_update().clone();
+        let room = *self.room.borrow_and_update();
+        self.ready.set("spool", (!room).then(|| full.to_owned()));
         let nobody = "no devices are known; the node upstream has not told any";
-        ready.set("devices", devices.is_empty().then(|| nobody.to_owned()));
+        let nobody = self.devices.is_empty().then(|| nobody.to_owned());
+        self.ready.set("devices", nobody);
+        let trouble = self.troubled.borrow_and_update().clone();
         let kept = |why| format!("{why}; what devices send is kept in the spool");
-        ready.note("uplink", trouble.map(kept));
-        tokio::select! {
-            changed = room.changed() => if changed.is_err() {
-                return ready.set("spool", Some("it has ended; see its first error".into()));
-            },
-            changed = troubled.changed() => if changed.is_err() { return },
-            () = time::sleep(Duration::from_secs(1)) => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+        self.ready.note("uplink", trouble.map(kept));
+    }
+
+    /// Keeps `/readyz` true.
+    async fn follow(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                changed = self.room.changed() => if changed.is_err() {
+                    return self.ready.set("spool", Some("it has ended; see its first error".into()));
+                },
+                changed = self.troubled.changed() => if changed.is_err() { return },
+                () = time::sleep(Duration::from_secs(1)) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            self.look();
         }
     }
 }
@@ -326,4 +343,31 @@ fn serve(socket: TcpListener, router: Router, mut stop: watch::Receiver<bool>) -
 
 fn address(socket: &TcpListener) -> Outcome<SocketAddr> {
     socket.local_addr().map_err(|e| Failure::os("listener", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use chordae_base::seams::fake::FakeDisk;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_before_the_start_is_over() {
+        let signs = |room, trouble: &str| Signs {
+            ready: Readiness::default(),
+            room: watch::channel(room).1,
+            troubled: watch::channel(Some(trouble.to_owned())).1,
+            devices: Arc::new(
+                Devices::open(Arc::new(FakeDisk::new()), "devices.json".into()).unwrap(),
+            ),
+        };
+        let began = signs(false, "not connected yet");
+        began.ready.set("start", Some("opening the spool".into()));
+        let reasons = began.started().ready.reasons();
+        let of = |line: &String| line.split(':').next().map(str::to_owned);
+        let parts: Vec<_> = reasons.iter().filter_map(of).collect();
+        assert_eq!(parts, ["spool", "devices"]);
+        let parts = signs(true, "").started().ready.reasons();
+        assert_eq!(parts.len(), 1, "{parts:?}");
+    }
 }

@@ -265,8 +265,9 @@ impl Server {
         }
         control.status.listens(&listening);
         running.http(sockets.control, readers.merge(control::on_socket(control)));
+        // A full disk is said before the start is over: `/readyz` says ready only of what was looked at.
+        running.watch_admission(house.ingest.doors_open(), ready.clone());
         ready.set("start", None);
-        running.watch_admission(house.ingest.doors_open(), ready);
         let doors = doors.into_iter().map(|(_, door)| door).collect();
         Ok(Started::Whole(Box::new(Self {
             home,
@@ -462,29 +463,20 @@ impl Running {
         }));
     }
 
-    /// A full disk or log is a reason not to be ready; it heals by itself.
+    /// A full disk or log is a reason not to be ready; it heals by itself. The first look is taken here.
     fn watch_admission(&mut self, mut open: watch::Receiver<bool>, ready: Readiness) {
-        let stopped = self.stopped();
-        self.serving.push(tokio::spawn(async move {
-            let look = async {
-                loop {
-                    let why =
-                        "the disk or the log is full; devices are refused until there is room";
-                    ready.set(
-                        "doors",
-                        (!*open.borrow_and_update()).then(|| why.to_owned()),
-                    );
-                    if open.changed().await.is_err() {
-                        ready.set(
-                            "doors",
-                            Some("ingest has ended; see its first error".into()),
-                        );
-                        return;
-                    }
-                }
-            };
-            tokio::select! { () = look => {}, () = stopped => {} }
-        }));
+        let full = |open: bool| {
+            let why = "the disk or the log is full; devices are refused until there is room";
+            (!open).then(|| why.to_owned())
+        };
+        ready.set("doors", full(*open.borrow_and_update()));
+        self.keep(async move {
+            while open.changed().await.is_ok() {
+                ready.set("doors", full(*open.borrow_and_update()));
+            }
+            let ended = "ingest has ended; see its first error";
+            ready.set("doors", Some(ended.into()));
+        });
     }
 }
 

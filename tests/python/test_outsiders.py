@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
@@ -80,10 +81,14 @@ def ledger(tmp_path_factory):
         with chordae.Client(server.http, patient, made.trust) as ann:
             did = server.did("bed-1/ecg")
             sids = [ann.grant(f"{doctor}.pub", did) for _ in range(10)]
-            # Not from the folder, which may be a second older.
-            made.older.write_bytes(urllib.request.urlopen(f"{server.http}/ledger/checkpoint", timeout=10).read())
+
+            def checkpoint():
+                """Not from the folder, which may be a second older."""
+                return urllib.request.urlopen(f"{server.http}/ledger/checkpoint", timeout=10).read()
+
+            made.older.write_bytes(checkpoint())
             ann.revoke(sids[0])
-            while made.size < 300:
+            while int(checkpoint().split(b"\n")[1]) < 300:
                 ann.grant(f"{doctor}.pub", did)
             # An answer, whatever is in it: the trail gets a record, and so a head.
             ann.pull(did, time.time_ns() - 60 * 10**9, time.time_ns())
@@ -140,9 +145,11 @@ def replaced(ledger, folder, **changed):
     rewrite(folder, changed["entries"](entries), origin(ledger), changed.get("secret", ledger.secret))
 
 
-# What is done to a copy; which tools must find it, and in which words Go's does.
+# What is done to a copy, and in which words Go's library or the proof made from its tiles finds it. x/mod 0.7.0 holds a
+# full tile against its parent at some sizes of the log only (its loop starts after the tree's hashes, though several lie
+# in one tile); at the others it is the proof that fails.
 TAMPERED = {
-    "a hash of a full tile": (lambda l, f: flip(f / "tile/0/000", 32 * 7), "do not lead to the root"),
+    "a hash of a full tile": (lambda l, f: flip(f / "tile/0/000", 32 * 7), "do not lead to the root|inconsistent tile"),
     "a hash of a partial tile": (lambda l, f: flip(f / f"tile/0/001.p/{l.size % 256}", 5), "inconsistent"),
     "a hash of a higher tile": (lambda l, f: flip(next(f.glob("tile/1/000.p/*")), 0), "inconsistent"),
     "an entry": (lambda l, f: flip(f / "tile/entries/000", 100), "do not lead to the root"),
@@ -196,7 +203,7 @@ def test_go_finds_what_was_tampered_with(go, ledger, tmp_path, what):
     tamper, words = TAMPERED[what]
     tamper(ledger, folder)
     code, said = outsider(go, "-trust", ledger.trust, folder)
-    assert code == 3 and words in said, said
+    assert code == 3 and re.search(words, said), said
 
 
 def test_go_finds_a_fork_and_a_roll_back_by_the_older_checkpoint(go, ledger, tmp_path):

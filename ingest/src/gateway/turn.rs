@@ -84,6 +84,7 @@ impl Turner {
         let (journal, _) = self.journal()?.commit(&known)?;
         self.journal = Some(journal);
         self.look();
+        self.tell_doors();
         self.show();
         Ok(())
     }
@@ -108,9 +109,7 @@ impl Turner {
             self.decide(message, now_ns, &mut todo);
         }
         // Those who must wait for room find the door shut when they hear of it.
-        let open = self.gate.is_open();
-        self.doors
-            .send_if_modified(|told| mem::replace(told, open) != open);
+        self.tell_doors();
         if cfg!(feature = "control-ack-before-append") {
             // The negative control: told first, written a moment later.
             self.tell(&mut todo);
@@ -442,6 +441,12 @@ impl Turner {
                 if open { "takes data again" } else { "is full" }
             );
         }
+    }
+
+    fn tell_doors(&self) {
+        let open = self.gate.is_open();
+        self.doors
+            .send_if_modified(|told| mem::replace(told, open) != open);
     }
 
     fn show(&self) {

@@ -237,7 +237,8 @@ fn a_full_spool_refuses_absorbs_repeats_and_heals_when_the_node_takes() {
             bytes_max: 64 << 10,
             ..BOUNDS
         };
-        let opened = open(Arc::new(FakeDisk::new()), bounds).unwrap();
+        let disk = Arc::new(FakeDisk::new());
+        let opened = open(Arc::<FakeDisk>::clone(&disk), bounds).unwrap();
         let (spool, metrics) = &opened;
         let handle = spool.handle();
         let mut sender = Sender::new(handle.clone(), 1);
@@ -272,6 +273,18 @@ fn a_full_spool_refuses_absorbs_repeats_and_heals_when_the_node_takes() {
             Verdict::Durable,
             "a repeat needs no room"
         );
+        handle.stop().await.unwrap();
+        drop((handle, sender));
+        opened.0.join().unwrap();
+
+        let opened = open(disk, bounds).unwrap();
+        let (spool, metrics) = &opened;
+        let handle = spool.handle();
+        assert!(
+            !*handle.doors_open().borrow(),
+            "a restart makes no room: no moment in which it seems to"
+        );
+        let mut sender = Sender::new(handle.clone(), 1);
         let mut node = Node::default();
         node.serve(&opened).await;
         until("the doors are open again", || *handle.doors_open().borrow()).await;
